@@ -1,0 +1,12 @@
+//! Portcullis: an authorization service. One durable, ordered log of commits; the state is its
+//! fold, readers ask immutable snapshots of it.
+//!
+//! The modules stand in one order: each names only modules above it.
+
+pub mod time;
+
+pub mod tuple;
+
+pub mod revision;
+
+pub mod schema;

@@ -1,0 +1,312 @@
+//! Permissions as small integer programs, and which kinds of facts can lead to which.
+//!
+//! Hides how an expression is laid out for the evaluator: postfix instructions over three-valued
+//! values, with jumps where a side has already decided. Beside them stands the graph that a
+//! search from the subject's side follows: an over-approximation in which a fact *proposes*
+//! another one, and is enough for it where the way is `sure`.
+
+use std::sync::OnceLock;
+
+use super::{Expr, MemberId, MemberKind, RelId, Schema, SubjectForm};
+
+/// One instruction. Values stand on a stack; a program leaves exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Pushes what the tuples of this relation say.
+    Tuples,
+    /// Pushes a denial.
+    Nobody,
+    /// Pushes whether the subject is the resource itself.
+    Itself(Sign),
+    /// Pushes the value of a relation or permission of the same object.
+    Call(MemberId, Sign),
+    /// Pushes the union (or, with `all`, the intersection) over what `via` leads to.
+    Arrow {
+        /// A relation of the same object.
+        via: MemberId,
+        /// A name on the objects that it leads to.
+        target: RelId,
+        /// Whether all must hold.
+        all: bool,
+        /// Whether it stands under `-`.
+        sign: Sign,
+    },
+    /// Pushes the union over the objects whose `via` leads here.
+    Backward {
+        /// A relation of the other type.
+        via: MemberId,
+        /// A relation or permission of the other type.
+        target: MemberId,
+        /// Whether it stands under `-`.
+        sign: Sign,
+    },
+    /// Jumps where the top is an allow.
+    IfAllowed(u32),
+    /// Jumps where the top is a denial.
+    IfDenied(u32),
+    /// Takes two, pushes their union.
+    Or,
+    /// Takes two, pushes their intersection.
+    And,
+    /// Takes two, pushes the first without the second.
+    Minus,
+}
+
+/// How an instruction stands to the `-` around it in its own permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Sign {
+    /// Whether it stands on the right of an odd number of them.
+    pub odd: bool,
+    /// Whether it stands on the right of any.
+    pub under: bool,
+}
+
+/// A way from a fact about one kind to a fact about another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The relation that leads there; the kind itself for one on the same object.
+    pub via: MemberId,
+    /// What is proposed.
+    pub to: MemberId,
+    /// Whether the fact alone is enough.
+    pub sure: bool,
+}
+
+/// What one relation or permission compiles to.
+#[derive(Debug, Default)]
+pub struct Program {
+    /// Its instructions.
+    pub ops: Vec<Op>,
+    /// Permissions of the same object that it proposes.
+    pub same: Vec<Way>,
+    /// Permissions of objects from which an arrow over `via` leads here.
+    pub arrows: Vec<Way>,
+    /// Permissions of objects to which `via`, a relation of this object, leads.
+    pub backwards: Vec<Way>,
+    /// Whether `self` alone is enough for it (`Some(true)`), or proposes it.
+    pub itself: Option<bool>,
+    /// For a relation: whether its tuples may have subject sets.
+    pub admits_sets: bool,
+    /// For a relation: whether its tuples may have wildcards.
+    pub admits_wildcards: bool,
+    /// Kinds whose facts propose it directly.
+    sources: Vec<MemberId>,
+    feeds: OnceLock<KindSet>,
+}
+
+/// A set of kinds.
+#[derive(Debug, Default)]
+pub struct KindSet(Vec<u64>);
+
+impl KindSet {
+    /// Whether `kind` is in it.
+    pub fn has(&self, kind: MemberId) -> bool {
+        let word = self.0.get(kind.0 as usize / 64).copied().unwrap_or(0);
+        word >> (kind.0 % 64) & 1 == 1
+    }
+
+    fn insert(&mut self, kind: MemberId) -> bool {
+        let fresh = !self.has(kind);
+        if let Some(word) = self.0.get_mut(kind.0 as usize / 64) {
+            *word |= 1 << (kind.0 % 64);
+        }
+        fresh
+    }
+}
+
+/// The programs of a schema, by [`MemberId`].
+#[derive(Debug, Default)]
+pub struct Programs {
+    programs: Vec<Program>,
+}
+
+impl Programs {
+    /// Compiles all relations and permissions of `schema`.
+    pub fn compile(schema: &Schema) -> Self {
+        let mut programs = Self {
+            programs: schema.members.iter().map(|_| Program::default()).collect(),
+        };
+        for (place, member) in schema.members.iter().enumerate() {
+            let id = MemberId(u32::try_from(place).unwrap_or(u32::MAX));
+            match &member.kind {
+                MemberKind::Relation(_) => programs.relation(schema, id),
+                MemberKind::Permission(expr) => {
+                    let mut ops = Vec::new();
+                    emit(expr, Sign::default(), &mut ops);
+                    programs.at(id).ops = ops;
+                    programs.propose(schema, id, expr, true);
+                }
+            }
+        }
+        programs
+    }
+
+    /// The program of one relation or permission.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "one program a member, in the same order"
+    )]
+    pub fn get(&self, id: MemberId) -> &Program {
+        &self.programs[id.0 as usize]
+    }
+
+    /// The kinds from which facts can lead to `target`, itself included.
+    pub fn feeds(&self, target: MemberId) -> &KindSet {
+        self.get(target).feeds.get_or_init(|| {
+            let mut set = KindSet(vec![0; self.programs.len() / 64 + 1]);
+            let mut open = vec![target];
+            while let Some(kind) = open.pop() {
+                if set.insert(kind) {
+                    open.extend(&self.get(kind).sources);
+                }
+            }
+            set
+        })
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "one program a member, in the same order"
+    )]
+    fn at(&mut self, id: MemberId) -> &mut Program {
+        &mut self.programs[id.0 as usize]
+    }
+
+    fn relation(&mut self, schema: &Schema, id: MemberId) {
+        let Some(relation) = schema.member(id).relation() else {
+            return;
+        };
+        let program = self.at(id);
+        program.ops.push(Op::Tuples);
+        for subject in &relation.subjects {
+            match subject.form {
+                SubjectForm::Object => {}
+                SubjectForm::Wildcard => program.admits_wildcards = true,
+                SubjectForm::Set(rel) => {
+                    program.admits_sets = true;
+                    program.sources.extend(schema.member_id(subject.kind, rel));
+                }
+            }
+        }
+    }
+
+    /// Notes which facts propose `to`, whose body (or a part of it that must hold) is `expr`.
+    fn propose(&mut self, schema: &Schema, to: MemberId, expr: &Expr, sure: bool) {
+        match expr {
+            Expr::Nil | Expr::AnyRole(_) | Expr::SomeRole(_) | Expr::Role(..) => {}
+            Expr::Itself => {
+                let itself = &mut self.at(to).itself;
+                *itself = Some(sure || itself.unwrap_or(false));
+            }
+            Expr::Member(from) => {
+                let way = Way {
+                    via: *from,
+                    to,
+                    sure,
+                };
+                self.at(*from).same.push(way);
+                self.at(to).sources.push(*from);
+            }
+            Expr::Arrow { via, target, all } => {
+                let sure = sure && !all;
+                for from in arrow_targets(schema, *via, *target) {
+                    self.at(from).arrows.push(Way {
+                        via: *via,
+                        to,
+                        sure,
+                    });
+                    self.at(to).sources.push(from);
+                }
+            }
+            Expr::Backward { via, target } => {
+                let way = Way {
+                    via: *via,
+                    to,
+                    sure,
+                };
+                self.at(*target).backwards.push(way);
+                self.at(to).sources.push(*target);
+            }
+            Expr::Union(parts) => {
+                for part in parts {
+                    self.propose(schema, to, part, sure);
+                }
+            }
+            // Every part must hold, so whatever proposes one of them finds all answers.
+            Expr::Intersection(parts) => {
+                if let Some(part) = parts.first() {
+                    self.propose(schema, to, part, false);
+                }
+            }
+            Expr::Exclusion(left, _) => self.propose(schema, to, left, false),
+        }
+    }
+}
+
+/// The kinds that `via->target` walks to.
+fn arrow_targets(schema: &Schema, via: MemberId, target: RelId) -> Vec<MemberId> {
+    let subjects = (schema.member(via).relation()).map_or(&[][..], |relation| &relation.subjects);
+    let mut kinds: Vec<MemberId> = (subjects.iter())
+        .filter_map(|subject| schema.member_id(subject.kind, target))
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
+fn emit(expr: &Expr, sign: Sign, ops: &mut Vec<Op>) {
+    match expr {
+        Expr::Nil | Expr::AnyRole(_) | Expr::SomeRole(_) | Expr::Role(..) => ops.push(Op::Nobody),
+        Expr::Itself => ops.push(Op::Itself(sign)),
+        Expr::Member(member) => ops.push(Op::Call(*member, sign)),
+        Expr::Arrow { via, target, all } => ops.push(Op::Arrow {
+            via: *via,
+            target: *target,
+            all: *all,
+            sign,
+        }),
+        Expr::Backward { via, target } => ops.push(Op::Backward {
+            via: *via,
+            target: *target,
+            sign,
+        }),
+        Expr::Union(parts) => emit_parts(parts, sign, ops, Op::IfAllowed, Op::Or),
+        Expr::Intersection(parts) => emit_parts(parts, sign, ops, Op::IfDenied, Op::And),
+        Expr::Exclusion(left, right) => {
+            emit(left, sign, ops);
+            let jump = ops.len();
+            ops.push(Op::IfDenied(0));
+            let right_sign = Sign {
+                odd: !sign.odd,
+                under: true,
+            };
+            emit(right, right_sign, ops);
+            ops.push(Op::Minus);
+            patch(ops, jump, Op::IfDenied);
+        }
+    }
+}
+
+fn emit_parts(parts: &[Expr], sign: Sign, ops: &mut Vec<Op>, skip: fn(u32) -> Op, join: Op) {
+    let Some((first, rest)) = parts.split_first() else {
+        return ops.push(Op::Nobody);
+    };
+    emit(first, sign, ops);
+    let mut jumps = Vec::new();
+    for part in rest {
+        jumps.push(ops.len());
+        ops.push(skip(0));
+        emit(part, sign, ops);
+        ops.push(join);
+    }
+    for jump in jumps {
+        patch(ops, jump, skip);
+    }
+}
+
+fn patch(ops: &mut [Op], jump: usize, skip: fn(u32) -> Op) {
+    let end = u32::try_from(ops.len()).unwrap_or(u32::MAX);
+    if let Some(op) = ops.get_mut(jump) {
+        *op = skip(end);
+    }
+}

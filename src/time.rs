@@ -1,0 +1,89 @@
+//! Instants as the log and the wire hold them, without a clock: reading one is the business of
+//! whoever stands around the pure core.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// An instant in UTC with nanosecond precision, ordered by time.
+///
+/// The range is that of `google.protobuf.Timestamp`: the years 1 to 9999.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp {
+    seconds: i64,
+    nanos: u32,
+}
+
+/// Why a text or a pair of numbers is no [`Timestamp`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no time: RFC 3339 is expected, such as 2030-01-31T12:00:00Z")]
+pub struct TimestampError(String);
+
+const FIRST_SECOND: i64 = -62_135_596_800;
+const LAST_SECOND: i64 = 253_402_300_799;
+
+impl Timestamp {
+    /// Seconds and nanoseconds since 1970, as protobuf gives them; `None` outside its range.
+    pub fn new(seconds: i64, nanos: u32) -> Option<Self> {
+        let valid = (FIRST_SECOND..=LAST_SECOND).contains(&seconds) && nanos < 1_000_000_000;
+        valid.then_some(Self { seconds, nanos })
+    }
+
+    /// Whole seconds since 1970; negative before.
+    pub fn seconds(self) -> i64 {
+        self.seconds
+    }
+
+    /// Nanoseconds within the second, below 10^9.
+    pub fn nanos(self) -> u32 {
+        self.nanos
+    }
+
+    /// How long it is from `earlier` until `self`; zero where `self` is not later.
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        let nanos = (i128::from(self.seconds) - i128::from(earlier.seconds)) * 1_000_000_000
+            + i128::from(self.nanos)
+            - i128::from(earlier.nanos);
+        let nanos = u128::try_from(nanos).unwrap_or(0);
+        std::time::Duration::new(
+            u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX),
+            u32::try_from(nanos % 1_000_000_000).unwrap_or(0),
+        )
+    }
+
+    /// The instant `span` later, or the last one there is.
+    #[must_use]
+    pub fn plus(self, span: std::time::Duration) -> Self {
+        let nanos = self.nanos + span.subsec_nanos();
+        let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        let seconds = self
+            .seconds
+            .saturating_add(seconds)
+            .saturating_add(i64::from(nanos / 1_000_000_000));
+        Self {
+            seconds: seconds.min(LAST_SECOND),
+            nanos: nanos % 1_000_000_000,
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = DateTime::parse_from_rfc3339(text).ok();
+        parsed
+            .and_then(|time| Self::new(time.timestamp(), time.timestamp_subsec_nanos()))
+            .ok_or_else(|| TimestampError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::<Utc>::from_timestamp(self.seconds, self.nanos) {
+            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            None => write!(f, "{}.{:09}s", self.seconds, self.nanos),
+        }
+    }
+}
