@@ -10,3 +10,5 @@ pub mod tuple;
 pub mod revision;
 
 pub mod schema;
+
+pub mod index;

@@ -1,0 +1,286 @@
+//! An index as bytes, for checkpoints: the flat arrays of each segment, as they lie in memory.
+//!
+//! Whoever stores the bytes proves that they come back whole; reading still trusts no length and
+//! no number, since a list that is too long must not end the process.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::schema::{CaveatId, Names, RelId, TypeId};
+use crate::time::Timestamp;
+use crate::tuple::Context;
+
+use super::base::{Nodes, Side};
+use super::group::Head;
+use super::segment::{Base, Segment};
+use super::{Index, NodeId, Restriction, SEGMENTS, TupleKey};
+
+const MAGIC: [u8; 8] = *b"PCINDEX1";
+/// How much of a list is read at a time: a wrong length costs no more than this.
+const CHUNK: usize = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    seed: u64,
+    types: Vec<Arc<str>>,
+    relations: Vec<Arc<str>>,
+    caveats: Vec<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    place: u32,
+    caveat: Option<u16>,
+    context: Option<Arc<Context>>,
+    expires_at: Option<(i64, u32)>,
+}
+
+impl Index {
+    /// Writes all tuples and names.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let [types, relations, caveats] = self.names.lists();
+        let header = Header {
+            seed: self.seed,
+            types,
+            relations,
+            caveats,
+        };
+        out.write_all(&MAGIC)?;
+        write_bytes(out, &serde_json::to_vec(&header)?)?;
+        for segment in self.segments.iter() {
+            write_base(out, &segment.merged())?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Index::write_to`] wrote.
+    ///
+    /// # Errors
+    /// Those of `input`, and `InvalidData` where the bytes are no index.
+    pub fn read_from(input: &mut dyn Read) -> io::Result<Self> {
+        let mut magic = [0; 8];
+        input.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Err(damaged("it does not begin as an index does"));
+        }
+        let header: Header = serde_json::from_slice(&read_bytes(input)?)?;
+        let lists = [header.types, header.relations, header.caveats];
+        let names = Names::from_lists(&lists).ok_or_else(|| damaged("a name stands twice"))?;
+        let mut index = Self::new(header.seed).with_names(Arc::new(names));
+        let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(SEGMENTS);
+        for place in 0..SEGMENTS {
+            let base = read_base(input)?;
+            index.tuples += base.forward.targets.len() as u64;
+            index.note_expiries(place, &base);
+            segments.push(Arc::new(Segment::from_base(base)));
+        }
+        let segments: Box<[Arc<Segment>; SEGMENTS]> = (segments.into_boxed_slice().try_into())
+            .map_err(|_| damaged("it has too few segments"))?;
+        index.segments = Arc::from(segments);
+        Ok(index)
+    }
+
+    fn note_expiries(&mut self, place: usize, base: &Base) {
+        if base
+            .forward
+            .restrictions
+            .iter()
+            .all(|(_, r)| r.expires_at.is_none())
+        {
+            return;
+        }
+        for local in 0..base.nodes.len() {
+            for (head, first, targets) in base.forward.groups(local) {
+                for (nth, target) in targets.iter().enumerate() {
+                    let restriction = base.forward.restriction(first as usize + nth);
+                    if let Some(end) = restriction.and_then(|r| r.expires_at) {
+                        let key = TupleKey {
+                            resource: NodeId::new(local, place),
+                            relation: head.relation,
+                            subject: NodeId(*target),
+                            set: head.set,
+                        };
+                        self.expiries.insert((end, key));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn write_base(out: &mut dyn Write, base: &Base) -> io::Result<()> {
+    write_list(out, &base.nodes.kinds, |kind| kind.0.to_le_bytes())?;
+    write_list(out, &base.nodes.hashes, |hash| hash.to_le_bytes())?;
+    write_list(out, &base.nodes.ends, |end| end.to_le_bytes())?;
+    write_bytes(out, &base.nodes.text)?;
+    write_side(out, &base.forward)?;
+    write_side(out, &base.backward)
+}
+
+fn write_side(out: &mut dyn Write, side: &Side) -> io::Result<()> {
+    write_list(out, &side.starts, |start| start.to_le_bytes())?;
+    write_list(out, &side.heads, |head| {
+        let parts = [head.relation.0, head.kind.0, head.set.0].map(u16::to_le_bytes);
+        let mut bytes = [0; 6];
+        bytes.copy_from_slice(parts.as_flattened());
+        bytes
+    })?;
+    write_list(out, &side.ends, |end| end.to_le_bytes())?;
+    write_list(out, &side.targets, |target| target.to_le_bytes())?;
+    write_list(out, &side.revisions, |revision| revision.to_le_bytes())?;
+    let restrictions: Vec<Stored> = (side.restrictions.iter())
+        .map(|(place, restriction)| Stored {
+            place: *place,
+            caveat: restriction.caveat.as_ref().map(|(caveat, _)| caveat.0),
+            context: restriction
+                .caveat
+                .as_ref()
+                .map(|(_, context)| Arc::clone(context)),
+            expires_at: restriction
+                .expires_at
+                .map(|end| (end.seconds(), end.nanos())),
+        })
+        .collect();
+    write_bytes(out, &serde_json::to_vec(&restrictions)?)
+}
+
+fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    out.write_all(bytes)
+}
+
+fn write_list<T, const N: usize>(
+    out: &mut dyn Write,
+    list: &[T],
+    encode: impl Fn(&T) -> [u8; N],
+) -> io::Result<()> {
+    out.write_all(&((list.len() * N) as u64).to_le_bytes())?;
+    let mut bytes = Vec::with_capacity(CHUNK.min(list.len() * N));
+    for part in list.chunks(CHUNK / N) {
+        bytes.clear();
+        for item in part {
+            bytes.extend_from_slice(&encode(item));
+        }
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+fn read_base(input: &mut dyn Read) -> io::Result<Base> {
+    let kinds = read_list(input, |bytes| TypeId(u16::from_le_bytes(bytes)))?;
+    let hashes = read_list(input, u64::from_le_bytes)?;
+    let ends = read_list(input, u32::from_le_bytes)?;
+    let text = String::from_utf8(read_bytes(input)?).map_err(|_| damaged("an id is no text"))?;
+    if kinds.len() != hashes.len() || kinds.len() != ends.len() {
+        return Err(damaged("its lists of nodes differ in length"));
+    }
+    let mut nodes = Nodes::default();
+    nodes.reserve(kinds.len());
+    let mut begin = 0;
+    for ((kind, hash), end) in kinds.iter().zip(&hashes).zip(&ends) {
+        let end = *end as usize;
+        let id = text
+            .get(begin..end)
+            .ok_or_else(|| damaged("an id ends before it begins"))?;
+        nodes.push(*kind, *hash, id);
+        begin = end;
+    }
+    Ok(Base {
+        nodes,
+        forward: read_side(input)?,
+        backward: read_side(input)?,
+    })
+}
+
+fn read_side(input: &mut dyn Read) -> io::Result<Side> {
+    let starts = read_list(input, u32::from_le_bytes)?;
+    let heads = read_list(input, |bytes: [u8; 6]| {
+        let [relation, kind, set] = numbers(bytes);
+        Head {
+            relation: RelId(relation),
+            kind: TypeId(kind),
+            set: RelId(set),
+        }
+    })?;
+    let ends = read_list(input, u32::from_le_bytes)?;
+    let targets = read_list(input, u32::from_le_bytes)?;
+    let revisions = read_list(input, u32::from_le_bytes)?;
+    let stored: Vec<Stored> = serde_json::from_slice(&read_bytes(input)?)?;
+    let restrictions = (stored.into_iter())
+        .map(|stored| {
+            let caveat = stored.caveat.map(CaveatId);
+            let expires_at = (stored.expires_at)
+                .map(|(seconds, nanos)| {
+                    Timestamp::new(seconds, nanos).ok_or_else(|| damaged("an expiry is no time"))
+                })
+                .transpose()?;
+            let restriction = Restriction {
+                caveat: caveat.zip(stored.context),
+                expires_at,
+                also: None,
+            };
+            Ok((stored.place, Arc::new(restriction)))
+        })
+        .collect::<io::Result<_>>()?;
+    if heads.len() != ends.len() {
+        return Err(damaged("its lists of groups differ in length"));
+    }
+    Ok(Side {
+        starts,
+        heads,
+        ends,
+        targets,
+        revisions,
+        restrictions,
+    })
+}
+
+/// Three little-endian numbers.
+fn numbers(bytes: [u8; 6]) -> [u16; 3] {
+    let number = |at: usize| {
+        let low = bytes.get(at).copied().unwrap_or(0);
+        let high = bytes.get(at + 1).copied().unwrap_or(0);
+        u16::from_le_bytes([low, high])
+    };
+    [number(0), number(2), number(4)]
+}
+
+fn read_length(input: &mut dyn Read) -> io::Result<usize> {
+    let mut length = [0; 8];
+    input.read_exact(&mut length)?;
+    usize::try_from(u64::from_le_bytes(length)).map_err(|_| damaged("a list is too long"))
+}
+
+fn read_bytes(input: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let length = read_length(input)?;
+    let mut bytes = Vec::new();
+    while bytes.len() < length {
+        let begin = bytes.len();
+        bytes.reserve_exact((length - begin).min(CHUNK.max(begin)));
+        bytes.resize((begin + CHUNK.max(begin)).min(length), 0);
+        let (_, part) = bytes.split_at_mut(begin);
+        input.read_exact(part)?;
+    }
+    Ok(bytes)
+}
+
+fn read_list<T, const N: usize>(
+    input: &mut dyn Read,
+    decode: impl Fn([u8; N]) -> T,
+) -> io::Result<Vec<T>> {
+    let bytes = read_bytes(input)?;
+    let (items, rest) = bytes.as_chunks::<N>();
+    if !rest.is_empty() {
+        return Err(damaged("a list ends within an item"));
+    }
+    Ok(items.iter().map(|item| decode(*item)).collect())
+}
+
+fn damaged(problem: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
