@@ -12,3 +12,5 @@ pub mod revision;
 pub mod schema;
 
 pub mod index;
+
+pub mod state;

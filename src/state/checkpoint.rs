@@ -1,0 +1,190 @@
+//! A state as bytes and back: what a checkpoint holds, beside what the store says of it.
+//!
+//! First a header (the schema, all names, the answers that are kept), its length before it; then
+//! the index in its own form. The store names the position and proves that nothing is damaged.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::remembered::{Answers, Kept};
+use super::{State, compiled, stored};
+use crate::revision::{Epoch, Revision};
+use crate::schema::Names;
+use crate::time::Timestamp;
+
+/// Grows with every change of the form; a reader refuses what it does not know.
+const VERSION: u32 = 1;
+
+/// What the store knows of a checkpoint without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Names the history.
+    pub epoch: Epoch,
+    /// Goes into dependency keys.
+    pub seed: u64,
+    /// The last commit that it holds.
+    pub revision: Revision,
+    /// That commit's time.
+    pub time: Timestamp,
+    /// The hash of all records up to it.
+    pub chain: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Header {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(string, optional, tag = "2")]
+    schema: Option<String>,
+    #[prost(uint64, tag = "3")]
+    schema_revision: u64,
+    #[prost(string, repeated, tag = "4")]
+    types: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    relations: Vec<String>,
+    #[prost(string, repeated, tag = "6")]
+    caveats: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    answers: Vec<SavedAnswer>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SavedAnswer {
+    #[prost(string, tag = "1")]
+    caller: String,
+    #[prost(string, tag = "2")]
+    key: String,
+    #[prost(uint64, tag = "3")]
+    revision: u64,
+    #[prost(int64, tag = "4")]
+    seconds: i64,
+    #[prost(uint32, tag = "5")]
+    nanos: u32,
+    #[prost(fixed64, tag = "6")]
+    request_hash: u64,
+    #[prost(uint64, tag = "7")]
+    granted: u64,
+    #[prost(uint64, tag = "8")]
+    revoked: u64,
+    #[prost(string, repeated, tag = "9")]
+    changes: Vec<String>,
+}
+
+impl State {
+    /// Writes what [`State::read_from`] reads.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let header = self.header().encode_to_vec();
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        stored::write_index(&self.index, out)
+    }
+
+    /// Reads what [`State::write_to`] wrote.
+    ///
+    /// # Errors
+    /// What the reader says, or what is wrong with the bytes.
+    pub fn read_from(input: &mut dyn Read, origin: Origin) -> io::Result<Self> {
+        let header = read_header(input)?;
+        let lists = [header.types, header.relations, header.caveats];
+        let lists = lists.map(|list| list.into_iter().map(Into::into).collect());
+        let names = Names::from_lists(&lists).ok_or_else(|| bad("names repeat"))?;
+        let schema = match &header.schema {
+            None => None,
+            Some(text) => Some(compiled(text, &names).map_err(|problem| bad(&problem))?),
+        };
+        // The schema's names are these: it was compiled with them before.
+        let names = match &schema {
+            Some(schema) => Arc::clone(&schema.names),
+            None => Arc::new(names),
+        };
+        Ok(Self {
+            epoch: origin.epoch,
+            seed: origin.seed,
+            revision: origin.revision,
+            time: origin.time,
+            chain: origin.chain,
+            schema,
+            schema_revision: Revision(header.schema_revision),
+            index: stored::read_index(input, &names)?,
+            remembered: answers_of(&header.answers)?,
+            names,
+        })
+    }
+
+    fn header(&self) -> Header {
+        let lists = self.names.lists();
+        let [types, relations, caveats] =
+            lists.map(|list| list.iter().map(ToString::to_string).collect());
+        Header {
+            version: VERSION,
+            schema: self.schema.as_ref().map(|schema| schema.text.to_string()),
+            schema_revision: self.schema_revision.0,
+            types,
+            relations,
+            caveats,
+            answers: self.remembered.iter().map(saved).collect(),
+        }
+    }
+}
+
+fn read_header(input: &mut dyn Read) -> io::Result<Header> {
+    let mut length = [0; 8];
+    input.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    let mut bytes = Vec::new();
+    // Grows with what is there, not with what the length says.
+    input.take(length).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != length {
+        return Err(bad("its header is cut off"));
+    }
+    let header = Header::decode(&*bytes).map_err(|_| bad("its header can't be decoded"))?;
+    match header.version {
+        VERSION => Ok(header),
+        other => Err(bad(&format!(
+            "it is of version {other}, and this program reads {VERSION}"
+        ))),
+    }
+}
+
+fn saved((caller, key, kept): (&Arc<str>, &Arc<str>, &Kept)) -> SavedAnswer {
+    SavedAnswer {
+        caller: caller.to_string(),
+        key: key.to_string(),
+        revision: kept.revision.0,
+        seconds: kept.time.seconds(),
+        nanos: kept.time.nanos(),
+        request_hash: kept.request_hash,
+        granted: kept.granted,
+        revoked: kept.revoked,
+        changes: kept.changes.to_vec(),
+    }
+}
+
+fn answers_of(saved: &[SavedAnswer]) -> io::Result<Answers> {
+    let mut answers = Answers::default();
+    for one in saved {
+        let time = Timestamp::new(one.seconds, one.nanos).ok_or_else(|| bad("a time is wrong"))?;
+        let kept = Kept {
+            revision: Revision(one.revision),
+            time,
+            request_hash: one.request_hash,
+            granted: one.granted,
+            revoked: one.revoked,
+            changes: one.changes.clone().into(),
+        };
+        answers = answers.with(&one.caller.as_str().into(), &one.key.as_str().into(), kept);
+    }
+    Ok(answers)
+}
+
+fn bad(problem: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the checkpoint can't be read: {problem}"),
+    )
+}

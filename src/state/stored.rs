@@ -1,0 +1,161 @@
+//! Tuples as the index holds them, and back: the one place of the state that knows its edits.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use super::{ApplyError, Change, Commit, State};
+use crate::index::{Edit, Index, Op, Restriction, ScanPosition, Stored};
+use crate::schema::{CaveatId, Names, RelId, Schema, SubjectType};
+use crate::time::Timestamp;
+use crate::tuple::{Tuple, TupleFilter};
+
+impl State {
+    /// What is stored under the tuple's name, its time over or not.
+    pub fn find(&self, tuple: &Tuple) -> Option<Tuple> {
+        let edit = edit_of(tuple, Op::Remove, &self.names)?;
+        let resource = self.index.node(edit.resource.0, edit.resource.1)?;
+        let subject = self.index.node(edit.subject.0, edit.subject.1)?;
+        let found = self
+            .index
+            .find(resource, edit.relation, subject, edit.subject_relation)?;
+        let restriction = found.restriction;
+        let caveat = restriction.and_then(|restriction| restriction.caveat.as_ref());
+        Some(Tuple {
+            caveat: caveat.map(|(id, context)| crate::tuple::CaveatRef {
+                name: self.names.caveat_name(*id).into(),
+                context: Arc::clone(context),
+            }),
+            expires_at: restriction.and_then(|restriction| restriction.expires_at),
+            ..tuple.clone()
+        })
+    }
+
+    /// The stored tuples that match, those whose time is over included.
+    pub fn select<'a>(&'a self, filter: &'a TupleFilter) -> impl Iterator<Item = Tuple> + 'a {
+        self.rows(filter, None).map(|stored| stored.to_tuple())
+    }
+
+    /// The same as rows that know their place and revision, behind `after`.
+    pub fn rows<'a>(
+        &'a self,
+        filter: &'a TupleFilter,
+        after: Option<&ScanPosition>,
+    ) -> impl Iterator<Item = Stored<'a>> + 'a {
+        self.index.scan(filter, after)
+    }
+
+    /// At most `limit` of the tuples whose time is over at `now`, the earliest first.
+    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Tuple> {
+        self.index.due(now, limit)
+    }
+
+    /// How many tuples are stored, those whose time is over included.
+    pub fn tuple_count(&self) -> u64 {
+        self.index.tuple_count()
+    }
+
+    /// Filters that select all that `new` does not take, and perhaps more.
+    pub(crate) fn unfit_filters(&self, new: &Schema) -> Vec<TupleFilter> {
+        let mut filters: Vec<TupleFilter> = Vec::new();
+        for shape in self.index.shapes() {
+            let wanted = SubjectType {
+                kind: shape.subject,
+                form: shape.form,
+                caveat: shape.caveat,
+                expiration: shape.expiration,
+            };
+            let member = new.member_id(shape.resource, shape.relation);
+            let relation = member.and_then(|member| new.member(member).relation());
+            let taken = relation.is_some_and(|relation| relation.subjects.contains(&wanted));
+            if taken && !self.redeclares(shape.caveat, new) {
+                continue;
+            }
+            let filter = TupleFilter {
+                resource_type: Some(self.names.type_name(shape.resource).into()),
+                relation: Some(self.names.rel_name(shape.relation).into()),
+                ..TupleFilter::default()
+            };
+            if !filters.contains(&filter) {
+                filters.push(filter);
+            }
+        }
+        filters
+    }
+
+    /// Whether `new` declares the caveat with other parameters, so that stored contexts may no
+    /// longer fit.
+    fn redeclares(&self, caveat: Option<CaveatId>, new: &Schema) -> bool {
+        let declared = |schema: &Schema| {
+            let def = caveat.and_then(|id| schema.caveat(id))?;
+            Some(def.parameters.clone())
+        };
+        declared(new) != self.schema.as_deref().and_then(declared)
+    }
+
+    /// The same contents, with what has piled up merged: for replays, where nobody waits.
+    #[must_use]
+    pub fn merged_where_due(mut self) -> Self {
+        while let Some(segment) = self.index.wants_merge() {
+            self.index = self.index.install(self.index.merge_segment(segment));
+        }
+        self
+    }
+
+    pub(super) fn apply_tuples(&mut self, commit: &Commit) -> Result<(), ApplyError> {
+        let names = Arc::clone(&self.names);
+        let mut edits = Vec::with_capacity(commit.changes.len());
+        for change in &commit.changes {
+            let (tuple, op) = match change {
+                Change::Granted(tuple) => (tuple, put(tuple, &names)),
+                Change::Revoked(tuple) | Change::Expired(tuple) => (tuple, Some(Op::Remove)),
+                Change::Schema(_) => continue,
+            };
+            let edit = op.and_then(|op| edit_of(tuple, op, &names));
+            edits.push(edit.ok_or_else(|| ApplyError::Tuple {
+                revision: commit.revision,
+                tuple: tuple.to_string(),
+            })?);
+        }
+        if !edits.is_empty() {
+            self.index = self.index.apply(&edits, commit.revision);
+        }
+        Ok(())
+    }
+}
+
+/// `None` where some name was never known.
+fn edit_of<'a>(tuple: &'a Tuple, op: Op, names: &Names) -> Option<Edit<'a>> {
+    Some(Edit {
+        resource: (names.type_id(tuple.resource.kind())?, tuple.resource.id()),
+        relation: names.rel_id(&tuple.relation)?,
+        subject: (names.type_id(tuple.subject.kind())?, tuple.subject.id()),
+        subject_relation: match tuple.subject.relation() {
+            None => RelId::NONE,
+            Some(name) => names.rel_id(name)?,
+        },
+        op,
+    })
+}
+
+fn put(tuple: &Tuple, names: &Names) -> Option<Op> {
+    if tuple.caveat.is_none() && tuple.expires_at.is_none() {
+        return Some(Op::Put(None));
+    }
+    let caveat = match &tuple.caveat {
+        None => None,
+        Some(caveat) => Some((names.caveat_id(&caveat.name)?, Arc::clone(&caveat.context))),
+    };
+    Some(Op::Put(Some(Arc::new(Restriction {
+        caveat,
+        expires_at: tuple.expires_at,
+        ..Restriction::default()
+    }))))
+}
+
+pub(super) fn write_index(index: &Index, out: &mut dyn Write) -> io::Result<()> {
+    index.write_to(out)
+}
+
+pub(super) fn read_index(input: &mut dyn Read, names: &Arc<Names>) -> io::Result<Index> {
+    Ok(Index::read_from(input)?.with_names(Arc::clone(names)))
+}
