@@ -14,3 +14,5 @@ pub mod schema;
 pub mod index;
 
 pub mod state;
+
+pub mod eval;

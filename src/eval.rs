@@ -1,0 +1,150 @@
+//! Answers questions from one state: the evaluator, its caveats and its dependency keys.
+
+use std::sync::Arc;
+
+use crate::time::Timestamp;
+use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
+
+pub mod caveats;
+mod check;
+mod closure;
+pub mod dependencies;
+mod machine;
+mod value;
+
+pub use check::check;
+
+/// What a check may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tuple reads.
+    pub work: u64,
+    /// Dependency keys before an answer is uncacheable.
+    pub dependencies: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            work: 1_000_000,
+            dependencies: 256,
+        }
+    }
+}
+
+/// May this subject do this to that resource?
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Who.
+    pub subject: SubjectRef<'a>,
+    /// The name of a permission or relation of the resource's type.
+    pub permission: &'a str,
+    /// On what.
+    pub resource: ObjectRef<'a>,
+    /// Parameters of caveats.
+    pub context: &'a Context,
+    /// Hold for this question alone.
+    pub contextual: &'a [Tuple],
+    /// Whether [`Answer::dependencies`] is wanted.
+    pub with_dependencies: bool,
+}
+
+/// What the tuples say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Decision {
+    /// They don't grant it.
+    Denied,
+    /// They do where a caveat holds whose parameters are missing.
+    Conditional,
+    /// They grant it.
+    Allowed,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Whether.
+    pub decision: Decision,
+    /// The parameters that a conditional answer lacks, sorted.
+    pub missing_context: Vec<Arc<str>>,
+    /// No later than the first instant at which time alone can change the answer.
+    pub valid_until: Option<Timestamp>,
+    /// The keys whose invalidation may change the answer, sorted; empty unless asked for.
+    pub dependencies: Vec<u64>,
+    /// Whether no cache may keep it: too many keys, contextual tuples.
+    pub uncacheable: bool,
+    /// A denial or condition in a sentence, for a person.
+    pub detail: String,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CheckError {
+    /// No such type. `field` is `subject` or `resource`.
+    #[error("the schema has no type {name:?}{}", hint(.nearest.as_deref()))]
+    UnknownType {
+        /// Which field of the question names it.
+        field: &'static str,
+        /// The name.
+        name: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The resource's type has no such permission or relation.
+    #[error("type {kind:?} has no permission or relation {name:?}{}", hint(.nearest.as_deref()))]
+    UnknownPermission {
+        /// The type.
+        kind: String,
+        /// The name.
+        name: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// The subject's type has no such relation.
+    #[error("type {kind:?} has no relation or permission {name:?}{}", hint(.nearest.as_deref()))]
+    UnknownSubjectRelation {
+        /// The type.
+        kind: String,
+        /// The name.
+        name: String,
+        /// The nearest known one.
+        nearest: Option<String>,
+    },
+    /// A value of the context does not fit its parameter's type.
+    #[error("{0}")]
+    Context(caveats::ContextError),
+    /// A contextual tuple does not fit the schema.
+    #[error("contextual tuple {index}: {problem}")]
+    ContextualTuple {
+        /// Its place in the request, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: crate::schema::admit::NotAdmitted,
+    },
+    /// More tuple reads than the limit.
+    #[error("the check needs more than {limit} tuple reads")]
+    TooComplex {
+        /// The limit.
+        limit: u64,
+    },
+    /// The tuples make a permission depend on its own negation.
+    #[error("{resource}#{permission} depends on its own negation through the tuples")]
+    NegationCycle {
+        /// An object on the cycle.
+        resource: String,
+        /// A permission on the cycle.
+        permission: String,
+    },
+    /// A caveat could not be resolved, and no other branch decides.
+    #[error("caveat {caveat:?} failed: {problem}")]
+    CaveatFailed {
+        /// The caveat's name.
+        caveat: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
+}

@@ -1,0 +1,413 @@
+//! The search from the subject's side: of what kind of sets the subject can be a member at all.
+//!
+//! A closure follows the ways of [`crate::schema::program`] from the subject upwards, lazily and
+//! only along kinds that lead to the one that is demanded. Once complete it holds every object
+//! on which the subject can have the demanded relation or permission, under whatever conditions:
+//! what it lacks is denied, what it holds as `sure` is allowed, the rest is decided by the
+//! object's own program.
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use crate::index::{Edge, Group, Index, NodeId};
+use crate::schema::program::{KindSet, Programs};
+use crate::schema::{MemberId, RelId, Schema, TypeId};
+use crate::time::Timestamp;
+
+use super::dependencies;
+
+/// What all closures of one question share.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub schema: &'a Schema,
+    pub programs: &'a Programs,
+    pub index: &'a Index,
+    pub now: Timestamp,
+}
+
+/// The subject of a question, as the index knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who {
+    /// Its node; [`super::machine::NO_SUBJECT`] where no tuple names it.
+    pub node: NodeId,
+    /// Its type.
+    pub kind: TypeId,
+    /// The relation of a subject set, or [`RelId::NONE`].
+    pub relation: RelId,
+    /// The wildcard of its type, where it is a plain object and some tuple has it.
+    pub wildcard: Option<NodeId>,
+    /// The hash of that wildcard, whether any tuple has it or not.
+    pub wildcard_hash: u64,
+    /// Whether it is a wildcard itself.
+    pub is_wildcard: bool,
+}
+
+/// One thing that the subject can have: `member` on `node`.
+struct Fact {
+    node: NodeId,
+    /// `None` for the subject itself, where the search begins.
+    member: Option<MemberId>,
+    /// The relation that subject sets name it by.
+    relation: RelId,
+    sure: bool,
+    /// The fact that it was reached from.
+    parent: u32,
+    /// Whether that step read a tuple of the parent's own relation (a backward arrow).
+    step: Step,
+}
+
+/// How a fact was reached from its parent, for the keys of a proof.
+#[derive(Clone, Copy, PartialEq)]
+enum Step {
+    /// On the same object.
+    Same,
+    /// By a tuple whose subject is the parent's node.
+    Up,
+    /// By a tuple whose resource is the parent's node, of this relation.
+    Down(RelId),
+}
+
+/// One list of tuples that is being walked.
+struct Road<'a> {
+    group: Group<'a>,
+    to: MemberId,
+    sure: bool,
+    step: Step,
+}
+
+/// The search for one kind.
+pub(super) struct Closure<'a> {
+    demand: MemberId,
+    feeds: &'a KindSet,
+    facts: Vec<Fact>,
+    places: HashMap<(NodeId, MemberId), u32>,
+    queue: std::collections::VecDeque<u32>,
+    roads: SmallVec<[Road<'a>; 4]>,
+    on: u32,
+    after: Option<NodeId>,
+    complete: bool,
+    /// Nodes that may have the demanded kind.
+    found: Vec<NodeId>,
+    /// Steps taken so far.
+    pub spent: u64,
+    /// The first end of a tuple that was read.
+    pub ends: Option<Timestamp>,
+}
+
+/// What a complete closure knows of an object.
+pub(super) enum Known {
+    /// The subject can't have it.
+    Denied,
+    /// The subject has it: the fact's place.
+    Sure(u32),
+    /// Its program decides.
+    Open,
+}
+
+impl<'a> Closure<'a> {
+    /// A search for all objects on which `who` can have `demand`.
+    pub fn new(ground: Ground<'a>, who: Who, demand: MemberId) -> Self {
+        let mut closure = Self {
+            demand,
+            feeds: ground.programs.feeds(demand),
+            facts: Vec::new(),
+            places: HashMap::new(),
+            queue: std::collections::VecDeque::new(),
+            roads: SmallVec::new(),
+            on: 0,
+            after: None,
+            complete: false,
+            found: Vec::new(),
+            spent: 0,
+            ends: None,
+        };
+        closure.seed(who.node);
+        if let Some(wildcard) = who.wildcard {
+            closure.seed(wildcard);
+        }
+        closure.begin_itself(ground, who);
+        closure
+    }
+
+    /// The kind that it searches.
+    pub fn demand(&self) -> MemberId {
+        self.demand
+    }
+
+    /// Whether it has been searched to its end.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// All nodes that may have the demanded kind, sorted, once complete.
+    pub fn found(&self) -> &[NodeId] {
+        &self.found
+    }
+
+    /// What is known of `node`, once complete.
+    pub fn known(&self, node: NodeId) -> Known {
+        match self.places.get(&(node, self.demand)) {
+            None => Known::Denied,
+            Some(place) => match self.fact(*place).sure {
+                true => Known::Sure(*place),
+                false => Known::Open,
+            },
+        }
+    }
+
+    fn seed(&mut self, node: NodeId) {
+        self.queue.push_back(self.next_place());
+        self.facts.push(Fact {
+            node,
+            member: None,
+            relation: RelId::NONE,
+            sure: true,
+            parent: 0,
+            step: Step::Same,
+        });
+    }
+
+    fn next_place(&self) -> u32 {
+        u32::try_from(self.facts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// A set is a member of itself, and `self` holds on the subject's own object.
+    fn begin_itself(&mut self, ground: Ground<'a>, who: Who) {
+        if who.relation != RelId::NONE {
+            self.queue.clear();
+            if let Some(member) = ground.schema.member_id(who.kind, who.relation) {
+                self.add(ground, who.node, member, true, 0, Step::Same);
+            }
+            return;
+        }
+        if who.is_wildcard {
+            return;
+        }
+        for member in (ground.schema.type_def(who.kind)).map_or(&[][..], |kind| &kind.members) {
+            if let Some(sure) = ground.programs.get(*member).itself {
+                self.add(ground, who.node, *member, sure, 0, Step::Same);
+            }
+        }
+    }
+
+    /// Notes a fact; one that was open and now is sure is followed again.
+    fn add(
+        &mut self,
+        ground: Ground<'a>,
+        node: NodeId,
+        member: MemberId,
+        sure: bool,
+        parent: u32,
+        step: Step,
+    ) {
+        if !self.feeds.has(member) {
+            return;
+        }
+        let place = self.next_place();
+        match self.places.entry((node, member)) {
+            hashbrown::hash_map::Entry::Vacant(entry) => {
+                entry.insert(place);
+                self.facts.push(Fact {
+                    node,
+                    member: Some(member),
+                    relation: ground.schema.member(member).rel,
+                    sure,
+                    parent,
+                    step,
+                });
+                if member == self.demand {
+                    self.found.push(node);
+                }
+                self.queue.push_back(place);
+            }
+            hashbrown::hash_map::Entry::Occupied(entry) => {
+                let place = *entry.get();
+                let Some(fact) = self.facts.get_mut(place as usize) else {
+                    return;
+                };
+                if sure && !fact.sure {
+                    (fact.sure, fact.parent, fact.step) = (true, parent, step);
+                    self.queue.push_back(place);
+                }
+            }
+        }
+    }
+
+    /// Searches on for at most about `budget` steps.
+    pub fn advance(&mut self, ground: Ground<'a>, budget: u64) {
+        let stop = self.spent.saturating_add(budget);
+        while !self.complete && self.spent < stop {
+            if let Some(road) = self.roads.pop() {
+                self.walk(ground, road);
+            } else if let Some(next) = self.queue.pop_front() {
+                self.begin(ground, next);
+            } else {
+                // Here, since every walk looks at what was found.
+                self.found.sort_unstable();
+                self.complete = true;
+            }
+        }
+    }
+
+    /// Lists the roads that lead on from a fact.
+    fn begin(&mut self, ground: Ground<'a>, place: u32) {
+        self.on = place;
+        self.after = None;
+        self.spent += 1;
+        let Fact {
+            node,
+            member,
+            relation,
+            sure,
+            ..
+        } = *self.fact(place);
+        for group in ground.index.resource_groups(node) {
+            if group.subject_relation == relation {
+                self.road_of_tuples(ground, group, sure);
+            }
+            if let Some(member) = member {
+                self.road_of_arrows(ground, group, member, sure);
+            }
+        }
+        if let Some(member) = member {
+            self.same_object(ground, node, member, sure, place);
+            self.roads_down(ground, node, member, sure);
+        }
+    }
+
+    fn road_of_tuples(&mut self, ground: Ground<'a>, group: Group<'a>, sure: bool) {
+        if let Some(to) = ground.schema.member_id(group.kind, group.relation)
+            && self.feeds.has(to)
+        {
+            self.roads.push(Road {
+                group,
+                to,
+                sure,
+                step: Step::Up,
+            });
+        }
+    }
+
+    fn road_of_arrows(&mut self, ground: Ground<'a>, group: Group<'a>, from: MemberId, sure: bool) {
+        for way in &ground.programs.get(from).arrows {
+            let via = ground.schema.member(way.via);
+            if via.rel == group.relation && via.owner == group.kind && self.feeds.has(way.to) {
+                self.roads.push(Road {
+                    group,
+                    to: way.to,
+                    sure: sure && way.sure,
+                    step: Step::Up,
+                });
+            }
+        }
+    }
+
+    fn same_object(
+        &mut self,
+        ground: Ground<'a>,
+        node: NodeId,
+        member: MemberId,
+        sure: bool,
+        place: u32,
+    ) {
+        for way in &ground.programs.get(member).same {
+            self.add(ground, node, way.to, sure && way.sure, place, Step::Same);
+        }
+    }
+
+    fn roads_down(&mut self, ground: Ground<'a>, node: NodeId, member: MemberId, sure: bool) {
+        for way in &ground.programs.get(member).backwards {
+            if !self.feeds.has(way.to) {
+                continue;
+            }
+            let via = ground.schema.member(way.via).rel;
+            let kind = ground.schema.member(way.to).owner;
+            for group in ground.index.subject_groups(node, via) {
+                if group.kind == kind {
+                    self.roads.push(Road {
+                        group,
+                        to: way.to,
+                        sure: sure && way.sure,
+                        step: Step::Down(via),
+                    });
+                }
+            }
+        }
+    }
+
+    fn walk(&mut self, ground: Ground<'a>, road: Road<'a>) {
+        let from = self.after.take();
+        let parent = self.on;
+        let edges: SmallVec<[Edge<'a>; 32]> = match from {
+            None => road.group.iter().take(32).collect(),
+            Some(node) => road.group.iter_after(node).take(32).collect(),
+        };
+        for edge in &edges {
+            self.spent += 1;
+            let (live, plain, end) = super::machine::standing(edge.restriction, ground.now);
+            if !live {
+                continue;
+            }
+            self.ends = super::machine::earlier(self.ends, end);
+            self.add(
+                ground,
+                edge.node,
+                road.to,
+                road.sure && plain,
+                parent,
+                road.step,
+            );
+        }
+        if edges.len() == edges.inline_size() {
+            self.after = edges.last().map(|edge| edge.node);
+            self.roads.push(road);
+        }
+    }
+
+    /// The keys that its absences rest on, once complete.
+    pub fn keys(&self, ground: Ground<'a>, hash: impl Fn(NodeId) -> u64, keys: &mut Vec<u64>) {
+        for fact in &self.facts {
+            let object = hash(fact.node);
+            keys.push(dependencies::membership_key(object));
+            for way in (fact.member.iter()).flat_map(|m| &ground.programs.get(*m).backwards) {
+                if self.feeds.has(way.to) {
+                    let via = ground.schema.member(way.via).rel;
+                    keys.push(dependencies::subjects_key(ground.index, object, via));
+                }
+            }
+        }
+    }
+
+    /// The keys of the tuples that prove a sure fact.
+    pub fn proof(
+        &self,
+        ground: Ground<'a>,
+        mut place: u32,
+        hash: impl Fn(NodeId) -> u64,
+        keys: &mut Vec<u64>,
+    ) {
+        loop {
+            let fact = self.fact(place);
+            if fact.member.is_none() {
+                return;
+            }
+            let parent = hash(self.fact(fact.parent).node);
+            match fact.step {
+                Step::Same => {}
+                Step::Up => keys.push(dependencies::membership_key(parent)),
+                Step::Down(via) => {
+                    keys.push(dependencies::subjects_key(ground.index, parent, via));
+                }
+            }
+            if fact.parent == place {
+                return;
+            }
+            place = fact.parent;
+        }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "places are those of pushed facts")]
+    fn fact(&self, place: u32) -> &Fact {
+        &self.facts[place as usize]
+    }
+}

@@ -1,0 +1,618 @@
+//! The evaluator: the least fixpoint of the schema's programs over the tuples, for one subject.
+//!
+//! Goals (a relation or permission of an object) are evaluated depth first on a stack of frames
+//! of its own, so that no depth of data can exhaust the thread's. A goal that meets one in
+//! progress reads that one's value of the last round (at first: denied) and is provisional until
+//! the component of the cycle is closed: at its first goal, which is evaluated in rounds until no
+//! value that was read early has risen. An allow is final at once, since values only rise. A
+//! cycle that goes through the right side of `-` has no such value: what reads one is undecided,
+//! and where that reaches the root, `negation` decides.
+
+mod keys;
+mod negation;
+mod tuples;
+mod walk;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use crate::index::{NodeId, Restriction};
+use crate::schema::program::{Op, Sign};
+use crate::schema::{MemberId, RelId};
+use crate::time::Timestamp;
+use crate::tuple::Context;
+
+use self::walk::Walk;
+use super::closure::{Closure, Ground, Known, Who};
+use super::value::{Cause, Causes, Value};
+
+/// Stands for a resource, a subject and a wildcard that no tuple names.
+pub(super) const NO_RESOURCE: NodeId = NodeId(u32::MAX);
+pub(super) const NO_SUBJECT: NodeId = NodeId(u32::MAX - 1);
+
+/// A relation or permission of an object. `odd` says that it is asked on the right of an odd
+/// number of `-`, which matters for the subject `type:*` only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Goal {
+    node: NodeId,
+    member: MemberId,
+    odd: bool,
+}
+
+/// What is known of a goal that was met.
+#[derive(Clone, Copy, Debug)]
+enum Status {
+    /// Its frame is on the stack, at this place.
+    Open(u32),
+    /// Evaluated, but for a goal that is still open; its place in the list of such goals.
+    Provisional(Value, usize),
+    /// To be evaluated again in the next round of its component.
+    Stale,
+    Final(Value),
+}
+
+struct Entry {
+    goal: Goal,
+    status: Status,
+    /// What the goal reads as while it is open: its value of the last round.
+    early: Value,
+    /// Whether anybody read `early` in this round.
+    read_early: bool,
+    rests_on: Vec<Rest>,
+}
+
+/// Something that an answer rests on.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    Key(u64),
+    Goal(u32),
+    /// A closure searched to its end.
+    Absent(u32),
+    /// A sure fact of a closure.
+    Fact(u32, u32),
+}
+
+/// A goal in progress.
+struct Frame<'a> {
+    entry: u32,
+    goal: Goal,
+    op: usize,
+    /// Values of this frame, each with the place in `rests_on` where its part begins.
+    values: SmallVec<[(Value, u32); 4]>,
+    rests_on: Vec<Rest>,
+    walk: Option<Box<Walk<'a>>>,
+    waiting: bool,
+    /// How many `-` lie between the root and this goal.
+    negations: u32,
+    /// The lowest frame whose goal was read early from here.
+    low: u32,
+    /// Whether a value that was read early turned out too low.
+    unstable: bool,
+    /// Where its part of the list of provisional goals begins.
+    provisional: usize,
+}
+
+enum Step {
+    Done(Value),
+    Need(Goal, Sign),
+}
+
+/// More tuple reads than allowed.
+#[derive(Debug)]
+pub(super) struct TooMuchWork;
+
+/// The evaluation of one question.
+pub(super) struct Machine<'a> {
+    ground: Ground<'a>,
+    who: Who,
+    context: &'a Context,
+    /// Hashes of the resource and the subject, where the index doesn't know them.
+    unknown: [u64; 2],
+    track: bool,
+    limit: u64,
+    work: u64,
+    entries: Vec<Entry>,
+    places: HashMap<Goal, u32>,
+    frames: Vec<Frame<'a>>,
+    provisional: Vec<u32>,
+    closures: Vec<Closure<'a>>,
+    delivered: Option<(u32, Value)>,
+    /// Set while bounds are computed: see `negation`.
+    assumed: Option<negation::Assumed>,
+    contested: bool,
+    ends: Option<Timestamp>,
+    pub causes: Causes,
+}
+
+/// Whether a tuple holds at `now` as far as time goes, whether nothing else restricts it, and
+/// when it ends.
+pub(super) fn standing(
+    restriction: Option<&Restriction>,
+    now: Timestamp,
+) -> (bool, bool, Option<Timestamp>) {
+    let Some(first) = restriction else {
+        return (true, true, None);
+    };
+    let (mut live, mut plain, mut end) = (false, false, None);
+    let mut next = Some(first);
+    while let Some(one) = next {
+        if one.expires_at.is_none_or(|at| at > now) {
+            live = true;
+            plain |= one.caveat.is_none();
+            end = earlier(end, one.expires_at);
+        }
+        next = one.also.as_deref();
+    }
+    (live, plain, end)
+}
+
+/// The earlier of two ends.
+pub(super) fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl<'a> Machine<'a> {
+    pub fn new(
+        ground: Ground<'a>,
+        who: Who,
+        context: &'a Context,
+        unknown: [u64; 2],
+        track: bool,
+        limit: u64,
+    ) -> Self {
+        Self {
+            ground,
+            who,
+            context,
+            unknown,
+            track,
+            limit,
+            work: 0,
+            entries: Vec::new(),
+            places: HashMap::new(),
+            frames: Vec::new(),
+            provisional: Vec::new(),
+            closures: Vec::new(),
+            delivered: None,
+            assumed: None,
+            contested: false,
+            ends: None,
+            causes: Causes::default(),
+        }
+    }
+
+    /// The first end of a tuple that was read.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.closures
+            .iter()
+            .fold(self.ends, |end, closure| earlier(end, closure.ends))
+    }
+
+    /// The object and the permission of an entry, where the index knows the object.
+    pub fn named(&self, entry: u32) -> Option<(String, String)> {
+        let Goal { node, member, .. } = self.entries.get(entry as usize)?.goal;
+        let Ground { schema, index, .. } = self.ground;
+        if node == NO_RESOURCE || node == NO_SUBJECT {
+            return None;
+        }
+        let kind = schema.names.type_name(index.kind_of(node));
+        let object = format!("{kind}:{}", index.id_of(node));
+        Some((object, schema.member(member).name.to_string()))
+    }
+
+    /// The value of `member` on `node`.
+    pub fn evaluate(&mut self, node: NodeId, member: MemberId) -> Result<Value, TooMuchWork> {
+        let odd = false;
+        let root = Goal { node, member, odd };
+        let value = self.solve(root)?;
+        if !self.causes.cycles(value) {
+            return Ok(value);
+        }
+        self.contested = true;
+        Ok(self.well_founded(root)?.unwrap_or(value))
+    }
+
+    /// Whether the answer rests on a negation that depends on itself: no keys are known for it.
+    pub fn contested(&self) -> bool {
+        self.contested
+    }
+
+    fn solve(&mut self, root: Goal) -> Result<Value, TooMuchWork> {
+        if let Some(Status::Final(value)) = self.known(root) {
+            return Ok(value);
+        }
+        self.open(root, 0);
+        while let Some(mut frame) = self.frames.pop() {
+            match self.run(&mut frame)? {
+                Step::Need(goal, sign) => {
+                    let negations = frame.negations + u32::from(sign.under);
+                    frame.waiting = true;
+                    self.frames.push(frame);
+                    self.open(goal, negations);
+                }
+                Step::Done(value) => self.close(frame, value),
+            }
+        }
+        Ok(self
+            .delivered
+            .take()
+            .map_or(Value::Denied, |(_, value)| value))
+    }
+
+    fn known(&self, goal: Goal) -> Option<Status> {
+        let entry = self.entries.get(*self.places.get(&goal)? as usize)?;
+        Some(entry.status)
+    }
+
+    /// Puts a goal on the stack.
+    fn open(&mut self, goal: Goal, negations: u32) {
+        let place = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        let fresh = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let entry = *self.places.entry(goal).or_insert(fresh);
+        if entry == fresh {
+            self.entries.push(Entry {
+                goal,
+                status: Status::Stale,
+                early: Value::Denied,
+                read_early: false,
+                rests_on: Vec::new(),
+            });
+        }
+        let known = self.entry(entry);
+        known.status = Status::Open(place);
+        known.read_early = false;
+        self.frames.push(Frame {
+            entry,
+            goal,
+            op: 0,
+            values: SmallVec::new(),
+            rests_on: Vec::new(),
+            walk: None,
+            waiting: false,
+            negations,
+            low: place,
+            unstable: false,
+            provisional: self.provisional.len(),
+        });
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "places are those of pushed entries"
+    )]
+    fn entry(&mut self, place: u32) -> &mut Entry {
+        &mut self.entries[place as usize]
+    }
+
+    /// Takes the value of a finished frame: final, provisional, or the start of another round.
+    fn close(&mut self, mut frame: Frame<'a>, value: Value) {
+        let place = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        let entry = self.entry(frame.entry);
+        let rose = entry.read_early && entry.early != value;
+        if value == Value::Allowed {
+            self.settle(frame.provisional, None);
+            self.finish(frame, Status::Final(value));
+        } else if frame.low < place {
+            frame.unstable |= rose;
+            let (low, unstable) = (frame.low, frame.unstable);
+            self.entry(frame.entry).early = value;
+            let place = self.provisional.len();
+            self.provisional.push(frame.entry);
+            self.finish(frame, Status::Provisional(value, place));
+            if let Some(parent) = self.frames.last_mut() {
+                parent.low = parent.low.min(low);
+                parent.unstable |= unstable;
+            }
+        } else if rose || frame.unstable {
+            self.next_round(frame, value);
+        } else {
+            self.settle(frame.provisional, Some(value));
+            self.finish(frame, Status::Final(value));
+        }
+    }
+
+    fn finish(&mut self, frame: Frame<'a>, status: Status) {
+        let value = match status {
+            Status::Final(value) | Status::Provisional(value, _) => value,
+            Status::Open(_) | Status::Stale => Value::Denied,
+        };
+        let entry = self.entry(frame.entry);
+        entry.status = status;
+        entry.rests_on = frame.rests_on;
+        self.delivered = Some((frame.entry, value));
+    }
+
+    /// Ends a component. Where its first goal is an allow (`None`), what was computed with less
+    /// is dropped; so is what is undecided for a negation that has been decided since.
+    fn settle(&mut self, from: usize, first: Option<Value>) {
+        let members: SmallVec<[u32; 8]> = self.provisional.drain(from..).collect();
+        let keep_cycles = first.is_some_and(|value| self.causes.cycles(value));
+        for place in members {
+            let Status::Provisional(value, _) = self.entry(place).status else {
+                continue;
+            };
+            let keep = first.is_some() && (keep_cycles || !self.causes.cycles(value));
+            let entry = self.entry(place);
+            entry.early = Value::Denied;
+            entry.status = match keep {
+                true => Status::Final(value),
+                false => Status::Stale,
+            };
+        }
+    }
+
+    /// Evaluates a component again, from the values that this round has found.
+    fn next_round(&mut self, mut frame: Frame<'a>, value: Value) {
+        let members: SmallVec<[u32; 8]> = self.provisional.drain(frame.provisional..).collect();
+        for place in members {
+            let entry = self.entry(place);
+            if let Status::Provisional(..) = entry.status {
+                entry.status = Status::Stale;
+            }
+        }
+        let entry = self.entry(frame.entry);
+        (entry.early, entry.read_early) = (value, false);
+        frame.op = 0;
+        frame.values.clear();
+        frame.rests_on.clear();
+        (frame.walk, frame.waiting, frame.unstable) = (None, false, false);
+        frame.low = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        self.frames.push(frame);
+    }
+
+    fn spend(&mut self, reads: u64) -> Result<(), TooMuchWork> {
+        self.work += reads;
+        match self.work > self.limit {
+            true => Err(TooMuchWork),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs a frame until it is done or needs another goal.
+    fn run(&mut self, frame: &mut Frame<'a>) -> Result<Step, TooMuchWork> {
+        if frame.op == 0 && !frame.waiting && self.is_itself(frame.goal) {
+            return Ok(Step::Done(Value::Allowed));
+        }
+        let ground = self.ground;
+        let ops = &ground.programs.get(frame.goal.member).ops;
+        let mut begin = frame.begin();
+        let mut delivered = self.take_delivered(frame);
+        while let Some(op) = ops.get(frame.op) {
+            match *op {
+                Op::Nobody => frame.push(Value::Denied, begin),
+                Op::Itself(sign) => {
+                    let value = self.itself(frame.goal, sign);
+                    frame.push(value, begin);
+                }
+                Op::Call(member, sign) => {
+                    let goal = frame.goal.call(frame.goal.node, member, sign);
+                    let value = match delivered.take() {
+                        Some(value) => Some(value),
+                        None => self.resolve(frame, goal, sign)?,
+                    };
+                    match value {
+                        Some(value) => frame.push(value, begin),
+                        None => return Ok(Step::Need(goal, sign)),
+                    }
+                }
+                Op::Tuples | Op::Arrow { .. } | Op::Backward { .. } => {
+                    if frame.walk.is_none() {
+                        match self.begin_walk(frame, *op)? {
+                            Ok(walk) => frame.walk = Some(walk),
+                            Err(value) => {
+                                frame.push(value, begin);
+                                frame.op += 1;
+                                begin = frame.begin();
+                                continue;
+                            }
+                        }
+                    }
+                    match self.walk(frame, delivered.take())? {
+                        Step::Done(value) => {
+                            let begin = frame.walk.take().map_or(begin, |walk| walk.begin);
+                            frame.push(value, begin);
+                        }
+                        need @ Step::Need(..) => return Ok(need),
+                    }
+                }
+                Op::IfAllowed(to) => {
+                    if frame.top() == Value::Allowed {
+                        frame.op = to as usize;
+                        continue;
+                    }
+                }
+                Op::IfDenied(to) => {
+                    if frame.top() == Value::Denied {
+                        frame.op = to as usize;
+                        continue;
+                    }
+                }
+                Op::Or => {
+                    let (a, b) = frame.pop_two();
+                    let value = self.causes.or(a.0, b.0);
+                    if value == Value::Allowed {
+                        frame.rests_on.drain(a.1 as usize..b.1 as usize);
+                    }
+                    frame.push(value, a.1);
+                }
+                Op::And => {
+                    let (a, b) = frame.pop_two();
+                    let value = self.causes.and(a.0, b.0);
+                    frame.push(value, a.1);
+                }
+                Op::Minus => {
+                    let (a, b) = frame.pop_two();
+                    let value = self.causes.minus(a.0, b.0);
+                    frame.push(value, a.1);
+                }
+            }
+            frame.op += 1;
+            begin = frame.begin();
+        }
+        Ok(Step::Done(frame.top()))
+    }
+
+    /// The value that the frame was waiting for, now that its goal is closed.
+    fn take_delivered(&mut self, frame: &mut Frame<'a>) -> Option<Value> {
+        if !std::mem::take(&mut frame.waiting) {
+            return None;
+        }
+        let (entry, value) = self.delivered.take()?;
+        if self.track {
+            frame.rests_on.push(Rest::Goal(entry));
+        }
+        Some(value)
+    }
+
+    /// The value of a goal, where it can be had without a frame of its own.
+    fn resolve(
+        &mut self,
+        frame: &mut Frame<'a>,
+        goal: Goal,
+        sign: Sign,
+    ) -> Result<Option<Value>, TooMuchWork> {
+        self.spend(1)?;
+        if let Some(assumed) = self.assumed.as_mut().filter(|_| sign.under) {
+            return Ok(Some(assumed.read(goal, sign)));
+        }
+        if let Some((value, rest)) = self.closed(goal) {
+            frame.rest(self.track, rest);
+            return Ok(Some(value));
+        }
+        if let Some(place) = self.places.get(&goal).copied() {
+            return Ok(self.met(frame, place, sign));
+        }
+        if self.has_no_sets(goal) && !self.is_itself(goal) {
+            let value = self.direct(frame, goal)?;
+            return Ok(Some(value));
+        }
+        Ok(None)
+    }
+
+    /// Whether the goal is a relation and its tuples have no subject sets.
+    fn has_no_sets(&self, goal: Goal) -> bool {
+        let Ground {
+            programs, index, ..
+        } = self.ground;
+        let program = programs.get(goal.member);
+        let relation = self.ground.schema.member(goal.member).rel;
+        let sets = || {
+            let mut groups = index.subject_groups(goal.node, relation);
+            groups.any(|group| group.subject_relation != RelId::NONE)
+        };
+        matches!(program.ops.first(), Some(Op::Tuples)) && !(program.admits_sets && sets())
+    }
+
+    /// What a complete search from the subject's side says of a goal.
+    fn closed(&self, goal: Goal) -> Option<(Value, Rest)> {
+        if !self.searchable(goal.odd) {
+            return None;
+        }
+        let place = (self.closures.iter())
+            .position(|closure| closure.is_complete() && closure.demand() == goal.member)?;
+        let closure = self.closures.get(place)?;
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        match closure.known(goal.node) {
+            Known::Denied => Some((Value::Denied, Rest::Absent(place))),
+            Known::Sure(fact) => Some((Value::Allowed, Rest::Fact(place, fact))),
+            Known::Open => None,
+        }
+    }
+
+    /// On the right of `-` the wildcard asks for any subject, whom no search begins at.
+    fn searchable(&self, odd: bool) -> bool {
+        !(self.who.is_wildcard && odd)
+    }
+
+    /// The lowest frame that a provisional goal may have read early: that of the deepest frame
+    /// under which it was evaluated and which is still open. (The frame that it read itself may
+    /// have been closed since, and another may stand in its place.)
+    fn low_of(&self, frame: &Frame<'a>, place: usize) -> u32 {
+        if frame.provisional <= place {
+            return frame.low;
+        }
+        let under = self
+            .frames
+            .partition_point(|open| open.provisional <= place);
+        let owner = under.checked_sub(1).and_then(|at| self.frames.get(at));
+        owner.map_or(0, |owner| owner.low)
+    }
+
+    /// The value of a goal that was met before; `None` where it is to be evaluated.
+    fn met(&mut self, frame: &mut Frame<'a>, place: u32, sign: Sign) -> Option<Value> {
+        let (status, early) = {
+            let entry = self.entry(place);
+            (entry.status, entry.early)
+        };
+        let (value, low) = match status {
+            Status::Final(value) => {
+                frame.rest(self.track, Rest::Goal(place));
+                return Some(value);
+            }
+            Status::Stale => return None,
+            Status::Open(low) => (early, low),
+            Status::Provisional(value, place) => (value, self.low_of(frame, place)),
+        };
+        frame.rest(self.track, Rest::Goal(place));
+        frame.low = frame.low.min(low);
+        let negations = match self.frames.get(low as usize) {
+            Some(open) => open.negations,
+            None => frame.negations,
+        };
+        if frame.negations + u32::from(sign.under) > negations {
+            return Some(self.causes.undecided(Cause {
+                cycle: Some(place),
+                ..Cause::default()
+            }));
+        }
+        if let Status::Open(_) = status {
+            self.entry(place).read_early = true;
+        }
+        Some(value)
+    }
+}
+
+impl Goal {
+    fn call(self, node: NodeId, member: MemberId, sign: Sign) -> Self {
+        Self {
+            node,
+            member,
+            odd: self.odd ^ sign.odd,
+        }
+    }
+}
+
+impl Frame<'_> {
+    fn begin(&self) -> u32 {
+        u32::try_from(self.rests_on.len()).unwrap_or(u32::MAX)
+    }
+
+    fn push(&mut self, value: Value, begin: u32) {
+        self.values.push((value, begin));
+    }
+
+    fn top(&self) -> Value {
+        self.values
+            .last()
+            .map_or(Value::Denied, |(value, _)| *value)
+    }
+
+    fn pop_two(&mut self) -> ((Value, u32), (Value, u32)) {
+        let b = self.values.pop().unwrap_or((Value::Denied, 0));
+        let a = self.values.pop().unwrap_or((Value::Denied, 0));
+        (a, b)
+    }
+
+    fn rest(&mut self, track: bool, rest: Rest) {
+        if track {
+            self.rests_on.push(rest);
+        }
+    }
+
+    fn key(&mut self, key: Option<u64>) {
+        self.rests_on.extend(key.map(Rest::Key));
+    }
+}

@@ -1,0 +1,260 @@
+//! The law of the dependency keys: whatever a commit or time changes, its keys or the end of the
+//! answer had said so.
+//!
+//! A cache keeps answers as a sidecar would. After each commit of a random history every answer
+//! that is still kept is asked again. `PORTCULLIS_COMMITS` says how many commits.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+mod oracle;
+mod real;
+
+use oracle::Asker;
+use oracle::model::{Name, Object, Subject, Tuple, World};
+use oracle::world::{Dice, NOW, Round, put};
+use portcullis::eval::Answer;
+use portcullis::state::Change;
+use real::{Real, agrees, question_text, setting, tuple, world_text};
+
+const COMMITS: u64 = 20;
+const KEPT: usize = 40;
+
+struct Kept {
+    round: Round,
+    asked: (Object, Name),
+    answer: Answer,
+}
+
+#[derive(Default)]
+struct Counts {
+    commits: u64,
+    kept: u64,
+    invalidated: u64,
+    changed: u64,
+    asked: u64,
+    searched: u64,
+}
+
+/// One world's history.
+struct History {
+    seed: u64,
+    dice: Dice,
+    world: World,
+    real: Real,
+    now: i64,
+    kept: Vec<Kept>,
+    rounds: Vec<Round>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0xfeed);
+        let world = match seed % 3 {
+            0 => dice.crowd(),
+            _ => dice.world(),
+        };
+        let mut round = || {
+            let mut round = dice.round(&world);
+            round.contextual.clear();
+            round
+        };
+        let rounds = (0..4).map(|_| round()).collect();
+        Self {
+            seed,
+            real: Real::new(&world),
+            dice,
+            world,
+            now: NOW - 20,
+            kept: Vec::new(),
+            rounds,
+        }
+    }
+
+    /// The key of the wildcard of the subject's type. Of a plain subject's answers it is in those
+    /// alone that rest on a search from the subject's side which came to its end.
+    fn wildcard_key(&self, subject: Subject) -> Option<u64> {
+        let Subject::Object(Object { kind, .. }) = subject else {
+            return None;
+        };
+        let named = |resource: &str| {
+            let text = format!("{resource}#r@{}:*", self.world.types[kind].name);
+            self.real.keys(&[Change::Granted(text.parse().unwrap())])
+        };
+        let other = named("doc:two").unwrap();
+        let both = |key: &u64| other.contains(key);
+        named("doc:one").unwrap().into_iter().find(both)
+    }
+
+    /// Asks until enough answers are kept.
+    fn fill(&mut self, counts: &mut Counts) {
+        for _ in self.kept.len()..KEPT {
+            let mut round = self.dice.pick(&self.rounds).clone();
+            round.now = self.now;
+            let kind = 1 + self.dice.below(self.world.types.len() - 1);
+            // Of many ids the first hold most tuples.
+            let few = self.world.ids.len() > 10 && !self.dice.once_in(4);
+            let id = self.dice.below(if few { 2 } else { self.world.ids.len() });
+            let asked = (
+                Object { kind, id },
+                *self.dice.pick(&self.world.members(kind)),
+            );
+            let said = self.real.ask(&self.world, &round, asked, true);
+            if let Ok(answer) = said
+                && !answer.uncacheable
+            {
+                let key = self.wildcard_key(round.subject);
+                counts.asked += 1;
+                counts.searched +=
+                    u64::from(key.is_some_and(|key| answer.dependencies.contains(&key)));
+                self.kept.push(Kept {
+                    round,
+                    asked,
+                    answer,
+                });
+            }
+        }
+    }
+
+    /// One to three random changes, none twice about one tuple.
+    fn commit(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut touched: Vec<Tuple> = Vec::new();
+        for _ in 0..=self.dice.below(3) {
+            let stands = !self.world.tuples.is_empty();
+            let about = match stands && self.dice.once_in(2) {
+                true => Some(self.dice.pick(&self.world.tuples).clone()),
+                false => self.dice.tuple(&self.world, self.world.ids.len()),
+            };
+            let Some(about) = about else { continue };
+            let same = |one: &Tuple| {
+                (one.resource, one.relation, one.subject)
+                    == (about.resource, about.relation, about.subject)
+            };
+            if touched.iter().any(same) {
+                continue;
+            }
+            touched.push(about.clone());
+            let real = tuple(&self.world, &about);
+            if let Some(at) = self.world.tuples.iter().position(|one| *one == about) {
+                self.world.tuples.remove(at);
+                let over = about.expires_at.is_some_and(|end| end <= self.now);
+                changes.push(if over {
+                    Change::Expired(real)
+                } else {
+                    Change::Revoked(real)
+                });
+            } else {
+                put(&mut self.world.tuples, about);
+                changes.push(Change::Granted(real));
+            }
+        }
+        changes
+    }
+
+    /// Lets time pass, commits, drops what a sidecar would drop, and asks the rest again.
+    fn step(&mut self, counts: &mut Counts) {
+        self.fill(counts);
+        self.now += i64::try_from(self.dice.below(4)).unwrap();
+        let before = world_text(&self.world);
+        let changes = self.commit();
+        let keys = self.real.keys(&changes).unwrap();
+        self.real.apply(&changes);
+        counts.commits += 1;
+        let now = real::instant(self.now);
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.retain_mut(|one| {
+            one.round.now = self.now;
+            let said = self.real.ask(&self.world, &one.round, one.asked, true);
+            let same = said.as_ref().is_ok_and(|answer| {
+                (answer.decision, &answer.missing_context)
+                    == (one.answer.decision, &one.answer.missing_context)
+            });
+            let met = one
+                .answer
+                .dependencies
+                .iter()
+                .any(|key| keys.binary_search(key).is_ok());
+            let over = one.answer.valid_until.is_some_and(|end| end <= now);
+            counts.changed += u64::from(!same);
+            counts.invalidated += u64::from(met || over);
+            counts.kept += 1;
+            assert!(
+                same || met || over,
+                "seed {}\n{before}\n{}\nkept {:?}\ncommit {changes:?}\nnow {said:?}",
+                self.seed,
+                question_text(&self.world, &one.round, one.asked),
+                one.answer,
+            );
+            !met && !over
+        });
+        self.kept = kept;
+    }
+
+    /// After a history the index, changed commit by commit, answers as the oracle does.
+    fn judge(&self) {
+        for round in &self.rounds {
+            let mut round = round.clone();
+            round.now = self.now;
+            let all = Asker {
+                world: &self.world,
+                subject: round.subject,
+                request: &round.request,
+                now: self.now,
+            };
+            let solution = all.solve();
+            for kind in 1..self.world.types.len() {
+                for name in self.world.members(kind) {
+                    for id in 0..self.world.ids.len() {
+                        let asked = (Object { kind, id }, name);
+                        let verdict = solution.verdict(asked.0, name);
+                        let said = self.real.ask(&self.world, &round, asked, true);
+                        assert!(
+                            agrees(verdict, &said),
+                            "seed {}\n{}\n{}\nsaid {said:?}\nbut it is {verdict:?}",
+                            self.seed,
+                            world_text(&self.world),
+                            question_text(&self.world, &round, asked),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_changes_was_named_by_a_key_or_an_end() {
+    let mut counts = Counts::default();
+    let mut seed = setting("PORTCULLIS_SEED", 0);
+    while counts.commits < setting("PORTCULLIS_COMMITS", 10_000) {
+        let mut history = History::new(seed);
+        for _ in 0..COMMITS {
+            history.step(&mut counts);
+        }
+        history.judge();
+        seed += 1;
+    }
+    println!(
+        "{} commits, {} answers asked again: {} had changed, {} were invalidated",
+        counts.commits, counts.kept, counts.changed, counts.invalidated
+    );
+    println!(
+        "{} answers kept, {} of which rest on a search from the subject's side",
+        counts.asked, counts.searched
+    );
+    assert!(counts.changed > 0, "no commit changed an answer");
+    assert!(
+        counts.commits < 1_000 || counts.searched > counts.asked / 50,
+        "too few answers rest on a search from the subject's side"
+    );
+    assert!(
+        counts.invalidated < counts.kept / 2,
+        "most answers are invalidated for nothing"
+    );
+}

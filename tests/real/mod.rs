@@ -1,0 +1,250 @@
+//! The real thing beside the oracle: a world's schema compiled, its tuples in an index, and a
+//! question put to the evaluator.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code, of which each test uses a part"
+)]
+
+use std::sync::Arc;
+
+use portcullis::eval::{Answer, CheckError, Decision, Limits, Question, check, dependencies};
+use portcullis::index::{Edit, Index, Op, Restriction};
+use portcullis::revision::Revision;
+use portcullis::schema::{Names, Schema};
+use portcullis::state::Change;
+use portcullis::time::Timestamp;
+use portcullis::tuple::{
+    Context, Object as RealObject, Subject as RealSubject, Tuple as RealTuple,
+};
+
+use crate::oracle::Verdict;
+use crate::oracle::model::{self, Given, Level, Name, Object, World};
+use crate::oracle::world::Round;
+
+/// A world's schema and tuples as the evaluator has them.
+pub struct Real {
+    pub schema: Schema,
+    pub index: Index,
+    revision: Revision,
+}
+
+impl Real {
+    pub fn new(world: &World) -> Self {
+        let schema = compile(world);
+        let index = Index::new(42).with_names(schema.names.clone());
+        let mut real = Self {
+            schema,
+            index,
+            revision: Revision(0),
+        };
+        let changes: Vec<_> = world
+            .tuples
+            .iter()
+            .map(|one| Change::Granted(tuple(world, one)))
+            .collect();
+        real.apply(&changes);
+        real
+    }
+
+    /// A schema and tuples in their own words.
+    pub fn of(schema: &str, tuples: &[&str]) -> Self {
+        let schema = Schema::compile(schema, &Names::default()).unwrap().schema;
+        let index = Index::new(42).with_names(schema.names.clone());
+        let mut real = Self {
+            schema,
+            index,
+            revision: Revision(0),
+        };
+        let changes = tuples
+            .iter()
+            .map(|text| Change::Granted(text.parse().unwrap()));
+        real.apply(&changes.collect::<Vec<_>>());
+        real
+    }
+
+    /// Asks `resource#name@subject` with a request context of JSON, at an instant in seconds.
+    pub fn say(&self, question: &str, context: &str, now: i64) -> Result<Answer, CheckError> {
+        let (resource, rest) = question.split_once('#').unwrap();
+        let (permission, who) = rest.split_once('@').unwrap();
+        let resource: RealObject = resource.parse().unwrap();
+        let (subject, context) = (subject(who), serde_json::from_str(context).unwrap());
+        let question = Question {
+            subject: subject.as_ref(),
+            permission,
+            resource: resource.as_ref(),
+            context: &context,
+            contextual: &[],
+            with_dependencies: true,
+        };
+        let limits = Limits::default();
+        check(&self.schema, &self.index, &question, instant(now), &limits)
+    }
+
+    /// Applies a commit.
+    pub fn apply(&mut self, changes: &[Change]) {
+        let edits: Vec<_> = changes.iter().map(|change| self.edit(change)).collect();
+        self.revision = self.revision.next();
+        self.index = self.index.apply(&edits, self.revision);
+    }
+
+    fn edit<'a>(&self, change: &'a Change) -> Edit<'a> {
+        let (tuple, put) = match change {
+            Change::Granted(tuple) => (tuple, true),
+            Change::Revoked(tuple) | Change::Expired(tuple) => (tuple, false),
+            Change::Schema(_) => panic!("the schema of a world stays"),
+        };
+        let admitted = self.schema.admit(tuple).unwrap();
+        let restriction = Restriction {
+            caveat: admitted
+                .caveat
+                .zip(tuple.caveat.as_ref().map(|one| one.context.clone())),
+            expires_at: tuple.expires_at,
+            ..Restriction::default()
+        };
+        let plain = restriction == Restriction::default();
+        Edit {
+            resource: (admitted.resource_type, tuple.resource.id()),
+            relation: admitted.relation,
+            subject: (admitted.subject_type, tuple.subject.id()),
+            subject_relation: admitted.subject_relation,
+            op: match put {
+                true => Op::Put((!plain).then(|| Arc::new(restriction))),
+                false => Op::Remove,
+            },
+        }
+    }
+
+    /// The keys that a commit invalidates: none where all are.
+    pub fn keys(&self, changes: &[Change]) -> Option<Vec<u64>> {
+        dependencies::invalidated(&self.index, changes)
+    }
+
+    /// Asks whether the round's subject has `name` on `resource`.
+    pub fn ask(
+        &self,
+        world: &World,
+        round: &Round,
+        (resource, name): (Object, Name),
+        with_dependencies: bool,
+    ) -> Result<Answer, CheckError> {
+        let subject: RealSubject = subject(&world.subject_text(round.subject));
+        let resource: RealObject = world.object_text(resource).parse().unwrap();
+        let context = context(&round.request);
+        let contextual: Vec<_> = round
+            .contextual
+            .iter()
+            .map(|one| tuple(world, one))
+            .collect();
+        let question = Question {
+            subject: subject.as_ref(),
+            permission: &world.names[name],
+            resource: resource.as_ref(),
+            context: &context,
+            contextual: &contextual,
+            with_dependencies,
+        };
+        let now = instant(round.now);
+        check(
+            &self.schema,
+            &self.index,
+            &question,
+            now,
+            &Limits::default(),
+        )
+    }
+}
+
+fn compile(world: &World) -> Schema {
+    Schema::compile(&world.schema_text(), &Names::default())
+        .unwrap_or_else(|problem| panic!("{problem:?}\n{}", world.schema_text()))
+        .schema
+}
+
+fn subject(text: &str) -> RealSubject {
+    text.parse().unwrap()
+}
+
+/// A tuple of a world as the real thing has it.
+pub fn tuple(world: &World, one: &model::Tuple) -> RealTuple {
+    world.tuple_text(one).parse().unwrap()
+}
+
+/// Seconds since 1970.
+pub fn instant(seconds: i64) -> Timestamp {
+    Timestamp::new(seconds, 0).unwrap()
+}
+
+fn context(given: &Given) -> Context {
+    serde_json::from_str(&model::given_text(given)).unwrap()
+}
+
+/// Whether the evaluator said what the oracle says.
+pub fn agrees(verdict: Verdict, said: &Result<Answer, CheckError>) -> bool {
+    let level = match said {
+        Ok(answer) => match answer.decision {
+            Decision::Denied => Level::Denied,
+            Decision::Conditional => Level::Conditional,
+            Decision::Allowed => Level::Allowed,
+        },
+        Err(CheckError::CaveatFailed { .. }) => {
+            return matches!(verdict, Verdict::CaveatFailed | Verdict::Undecided);
+        }
+        Err(CheckError::NegationCycle { .. }) => {
+            return matches!(verdict, Verdict::NegationCycle | Verdict::Undecided);
+        }
+        Err(_) => return false,
+    };
+    match verdict {
+        Verdict::Exactly(value) => {
+            let missing = said
+                .as_ref()
+                .map(|answer| answer.missing_context.as_slice());
+            let missing = missing.unwrap_or_default().iter().map(|name| &**name);
+            let expected = match value.level {
+                Level::Conditional => value.missing_names(),
+                _ => Vec::new(),
+            };
+            value.level == level && missing.eq(expected)
+        }
+        Verdict::Level(expected) => expected == level,
+        Verdict::Undecided => level == Level::Conditional,
+        Verdict::CaveatFailed | Verdict::NegationCycle => false,
+    }
+}
+
+/// A question as the command line would put it.
+pub fn question_text(world: &World, round: &Round, (resource, name): (Object, Name)) -> String {
+    let contextual: Vec<_> = round
+        .contextual
+        .iter()
+        .map(|one| world.tuple_text(one))
+        .collect();
+    format!(
+        "{}#{}@{} with {} at {} beside {contextual:?}",
+        world.object_text(resource),
+        world.names[name],
+        world.subject_text(round.subject),
+        model::given_text(&round.request),
+        instant(round.now),
+    )
+}
+
+/// A world as the text that a validation file would hold.
+pub fn world_text(world: &World) -> String {
+    let tuples: Vec<_> = world
+        .tuples
+        .iter()
+        .map(|one| world.tuple_text(one))
+        .collect();
+    format!("{}\n{}\n", world.schema_text(), tuples.join("\n"))
+}
+
+/// A number from the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
