@@ -16,3 +16,9 @@ pub mod index;
 pub mod state;
 
 pub mod eval;
+
+pub mod plan;
+
+pub mod validation;
+
+pub mod templates;

@@ -1,0 +1,331 @@
+//! `plan`: what a command would change, or why it is refused. Pure: no clock, disk or socket.
+//!
+//! The order of judging is that of [`plan`] and of `tuples`: sizes; whether it is a repeat;
+//! the shape of every update; here the rules on who may write will stand; preconditions and what
+//! stands; here those on what a commit leaves behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::revision::{Revision, Token};
+use crate::schema::diagnostic::Diagnostic;
+use crate::state::{Change, Commit, Remembered, State};
+use crate::time::Timestamp;
+use crate::tuple::{Subject, Tuple, TupleFilter};
+
+mod keys;
+mod refusal;
+mod schema;
+mod tuples;
+
+pub use self::refusal::Refusal;
+
+/// A write, as the services hand it to the writer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// What is to be done.
+    pub action: Action,
+    /// What every write may say beside it.
+    pub options: WriteOptions,
+    /// Who calls: idempotency keys belong to it. Empty where callers are not told apart.
+    pub caller: Arc<str>,
+}
+
+/// What a [`Command`] does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Grants and revokes as one commit.
+    Write {
+        /// What to change, each tuple named once.
+        updates: Vec<Update>,
+        /// What must hold before.
+        preconditions: Vec<Precondition>,
+    },
+    /// Revokes all that match.
+    RevokeMatching {
+        /// At least one field is set.
+        filter: TupleFilter,
+        /// Refuse where more than this match; 0: no limit.
+        limit: u32,
+    },
+    /// Replaces the schema.
+    WriteSchema {
+        /// The new schema's text.
+        text: Arc<str>,
+        /// Refuse where the schema was written since.
+        if_revision: Option<Token>,
+    },
+    /// What an empty store begins with, as one commit: a schema, and tuples for it.
+    Begin {
+        /// The schema's text.
+        text: Arc<str>,
+        /// Granted under it; they are not counted against [`Limits::updates`].
+        updates: Vec<Update>,
+    },
+    /// Removes what has expired, at most 10,000 tuples a commit.
+    Expire,
+}
+
+/// One change of one tuple.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// What to do with it.
+    pub operation: Operation,
+    /// The tuple; for `Revoke` and `Delete` its caveat and expiry are not looked at.
+    pub tuple: Tuple,
+}
+
+/// What an [`Update`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Adds or replaces.
+    Grant,
+    /// Adds; refused where it stands.
+    Create,
+    /// Removes, whether it stands or not.
+    Revoke,
+    /// Removes; refused where it does not stand.
+    Delete,
+}
+
+/// What must hold before a write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Precondition {
+    /// Which tuples; at least one field is set.
+    pub filter: TupleFilter,
+    /// Whether some tuple must match, or none.
+    pub must_match: bool,
+}
+
+/// What every write may say beside what it does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WriteOptions {
+    /// On whose behalf.
+    pub actor: Option<Subject>,
+    /// Kept in the log.
+    pub reason: String,
+    /// A repeat answers with the first one's answer.
+    pub idempotency_key: Option<Arc<str>>,
+    /// Do not answer before every leased cache has applied it, or this long has passed.
+    pub wait_for_watchers: Option<Duration>,
+    /// Judge it and answer, but commit nothing.
+    pub dry_run: bool,
+    /// Echoed to watchers.
+    pub metadata: Option<Arc<Map<String, Value>>>,
+}
+
+/// How large a command may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Updates of one write, and changes of one commit of a revoke by filter.
+    pub updates: usize,
+    /// Preconditions of one write.
+    pub preconditions: usize,
+    /// Bytes of a schema's text.
+    pub schema_bytes: usize,
+    /// Bytes of the context of one tuple's caveat, as JSON.
+    pub context_bytes: usize,
+    /// Bytes of `reason`.
+    pub reason_bytes: usize,
+    /// Bytes of `metadata`, as JSON.
+    pub metadata_bytes: usize,
+    /// Bytes of an idempotency key.
+    pub key_bytes: usize,
+    /// Idempotency keys that are remembered for one caller.
+    pub keys_a_caller: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            updates: 10_000,
+            preconditions: 10_000,
+            schema_bytes: 1 << 20,
+            context_bytes: 64 << 10,
+            reason_bytes: 4 << 10,
+            metadata_bytes: 64 << 10,
+            key_bytes: 1_024,
+            keys_a_caller: crate::state::remembered::KEPT_A_CALLER,
+        }
+    }
+}
+
+/// What a command comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// To be appended in order, all or none; none where nothing changes.
+    pub commits: Vec<Commit>,
+    /// What the caller is told once they are durable.
+    pub answer: Written,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// What holds the result: its own commit, or the newest where nothing changed.
+    pub token: Token,
+    /// How many tuples its updates granted, those that stood just so before included.
+    pub granted: u64,
+    /// How many tuples it removed.
+    pub revoked: u64,
+    /// What a new schema changed, one line each: `added permission application.deploy`.
+    pub changes: Vec<String>,
+    /// What is odd about a new schema.
+    pub warnings: Vec<Diagnostic>,
+    /// Set where `wait_for_watchers` was.
+    pub propagation: Option<Propagation>,
+}
+
+/// Which caches have applied a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    /// Every leased cache has applied it, or its lease has run out.
+    pub complete: bool,
+    /// The ids of watchers that had not when the wait ended.
+    pub laggards: Vec<String>,
+}
+
+/// What a command would change, before it is cut into commits.
+#[derive(Debug, Default)]
+struct Effect {
+    /// Each inner list is one commit.
+    changes: Vec<Vec<Change>>,
+    granted: u64,
+    revoked: u64,
+    schema_changes: Vec<String>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// What `command` would change in `state` at the instant `now`, or why it is refused.
+///
+/// # Errors
+/// The first thing that stands against it.
+pub fn plan(
+    state: &State,
+    command: &Command,
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<Plan, Refusal> {
+    sizes(&command.options, limits)?;
+    let hash = keys::request_hash(command);
+    if let Some(answer) = keys::repeat(state, command, hash, now)? {
+        return Ok(Plan {
+            commits: Vec::new(),
+            answer,
+        });
+    }
+    let effect = match &command.action {
+        Action::Write {
+            updates,
+            preconditions,
+        } => tuples::write(state, updates, preconditions, now, limits)?,
+        Action::RevokeMatching { filter, limit } => {
+            tuples::revoke_matching(state, filter, *limit, now, limits)?
+        }
+        Action::WriteSchema { text, if_revision } => {
+            schema::write(state, text, *if_revision, now, limits)?
+        }
+        Action::Begin { text, updates } => begin(state, text, updates, now, limits)?,
+        Action::Expire => tuples::expire(state, now, limits),
+    };
+    let key = keys::to_remember(state, command, hash, &effect, now, limits)?;
+    Ok(into_plan(state, command, effect, key, now))
+}
+
+/// A schema and tuples for it, all of it or nothing.
+fn begin(
+    state: &State,
+    text: &Arc<str>,
+    updates: &[Update],
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<Effect, Refusal> {
+    if state.revision != Revision(0) {
+        return Err(Refusal::Begun(state.token()));
+    }
+    let mut effect = schema::write(state, text, None, now, limits)?;
+    if updates.is_empty() {
+        return Ok(effect);
+    }
+    let unlimited = Limits {
+        updates: usize::MAX,
+        ..limits.clone()
+    };
+    let with_schema = state.with_schema(text).map_err(Refusal::SchemaInvalid)?;
+    let granted = tuples::write(&with_schema, updates, &[], now, &unlimited)?;
+    effect.granted = granted.granted;
+    let changes = effect.changes.into_iter().chain(granted.changes);
+    effect.changes = vec![changes.flatten().collect()];
+    Ok(effect)
+}
+
+/// Numbers the commits and says what they come to.
+fn into_plan(
+    state: &State,
+    command: &Command,
+    effect: Effect,
+    mut key: Option<Remembered>,
+    now: Timestamp,
+) -> Plan {
+    let mut parts = effect.changes;
+    parts.retain(|changes| !changes.is_empty());
+    if parts.is_empty() && key.is_some() {
+        parts.push(Vec::new());
+    }
+    if command.options.dry_run {
+        parts.clear();
+    }
+    let mut revision = state.revision;
+    let last = parts.len();
+    let mut commits = Vec::with_capacity(last);
+    for (changes, place) in parts.into_iter().zip(1..) {
+        revision = revision.next();
+        commits.push(Commit {
+            revision,
+            time: now.max(state.time),
+            actor: command.options.actor.clone(),
+            reason: command.options.reason.clone(),
+            metadata: command.options.metadata.clone(),
+            changes,
+            // With the last part: a repeat after a crash in between does the rest.
+            remembered: if place == last { key.take() } else { None },
+        });
+    }
+    let answer = Written {
+        token: Token {
+            revision,
+            epoch: state.epoch,
+        },
+        granted: effect.granted,
+        revoked: effect.revoked,
+        changes: effect.schema_changes,
+        warnings: effect.warnings,
+        propagation: None,
+    };
+    Plan { commits, answer }
+}
+
+fn sizes(options: &WriteOptions, limits: &Limits) -> Result<(), Refusal> {
+    at_most("options.reason", options.reason.len(), limits.reason_bytes)?;
+    let key = options.idempotency_key.as_ref().map_or(0, |key| key.len());
+    at_most("options.idempotency_key", key, limits.key_bytes)?;
+    let metadata = options.metadata.as_ref().map_or(0, |map| json_bytes(map));
+    at_most("options.metadata", metadata, limits.metadata_bytes)
+}
+
+fn at_most(what: &str, size: usize, limit: usize) -> Result<(), Refusal> {
+    match size <= limit {
+        true => Ok(()),
+        false => Err(Refusal::TooLarge {
+            what: what.to_owned(),
+            size,
+            limit,
+        }),
+    }
+}
+
+fn json_bytes(map: &Map<String, Value>) -> usize {
+    serde_json::to_vec(map).map_or(usize::MAX, |json| json.len())
+}

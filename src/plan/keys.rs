@@ -1,0 +1,235 @@
+//! Idempotency keys: a repeat gets the first answer, another request under the key is refused.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::revision::Token;
+use crate::schema::Schema;
+use crate::state::{Remembered, State};
+use crate::time::Timestamp;
+use crate::tuple::TupleFilter;
+
+use super::{Action, Command, Effect, Limits, Operation, Refusal, Written};
+
+/// The answer of the write that this one repeats, where it repeats one.
+pub(super) fn repeat(
+    state: &State,
+    command: &Command,
+    hash: u64,
+    now: Timestamp,
+) -> Result<Option<Written>, Refusal> {
+    let Some(key) = key_of(command) else {
+        return Ok(None);
+    };
+    let Some(kept) = state.remembered.find(&command.caller, key, now) else {
+        return Ok(None);
+    };
+    if kept.request_hash != hash {
+        return Err(Refusal::KeyReused {
+            key: key.to_string(),
+            revision: kept.revision,
+        });
+    }
+    Ok(Some(Written {
+        token: Token {
+            revision: kept.revision,
+            epoch: state.epoch,
+        },
+        granted: kept.granted,
+        revoked: kept.revoked,
+        changes: kept.changes.to_vec(),
+        warnings: warnings_again(command),
+        propagation: None,
+    }))
+}
+
+/// The key that the write's commit keeps, where it has one.
+pub(super) fn to_remember(
+    state: &State,
+    command: &Command,
+    hash: u64,
+    effect: &Effect,
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<Option<Remembered>, Refusal> {
+    let Some(key) = key_of(command) else {
+        return Ok(None);
+    };
+    if state.remembered.count(&command.caller) >= limits.keys_a_caller {
+        let kept = state.remembered.without_over(now);
+        if kept.count(&command.caller) >= limits.keys_a_caller {
+            let end = kept.oldest_end(&command.caller).unwrap_or(now);
+            return Err(Refusal::QuotaExceeded {
+                limit: limits.keys_a_caller,
+                retry_after: end.since(now),
+            });
+        }
+    }
+    Ok(Some(Remembered {
+        caller: command.caller.clone(),
+        key: key.clone(),
+        request_hash: hash,
+        granted: effect.granted,
+        revoked: effect.revoked,
+    }))
+}
+
+/// A dry run neither keeps a key nor is answered by one.
+fn key_of(command: &Command) -> Option<&Arc<str>> {
+    let key = command.options.idempotency_key.as_ref();
+    key.filter(|_| !command.options.dry_run)
+}
+
+/// Warnings follow from the text alone, so that they need not be kept.
+fn warnings_again(command: &Command) -> Vec<crate::schema::diagnostic::Diagnostic> {
+    match &command.action {
+        Action::WriteSchema { text, .. } => Schema::compile(text, &crate::schema::Names::default())
+            .map_or_else(|_| Vec::new(), |compiled| compiled.warnings),
+        _ => Vec::new(),
+    }
+}
+
+/// The same for equal requests in every version and on every node: of a text that says all but
+/// the key and the wait..
+pub(super) fn request_hash(command: &Command) -> u64 {
+    if key_of(command).is_none() {
+        return 0;
+    }
+    let mut text = String::new();
+    let options = &command.options;
+    let actor = options.actor.as_ref().map(ToString::to_string);
+    part(&mut text, actor.as_deref().unwrap_or_default());
+    part(&mut text, &options.reason);
+    match &options.metadata {
+        Some(map) => part(
+            &mut text,
+            &sorted(&serde_json::Value::Object((**map).clone())),
+        ),
+        None => part(&mut text, ""),
+    }
+    action_text(&mut text, &command.action);
+    xxh3_64(text.as_bytes())
+}
+
+fn action_text(text: &mut String, action: &Action) {
+    match action {
+        Action::Write {
+            updates,
+            preconditions,
+        } => {
+            part(text, "write");
+            for update in updates {
+                part(text, operation_name(update.operation));
+                tuple_text(text, &update.tuple);
+            }
+            for precondition in preconditions {
+                part(
+                    text,
+                    if precondition.must_match {
+                        "must"
+                    } else {
+                        "must not"
+                    },
+                );
+                filter_text(text, &precondition.filter);
+            }
+        }
+        Action::RevokeMatching { filter, limit } => {
+            part(text, "revoke matching");
+            part(text, &limit.to_string());
+            filter_text(text, filter);
+        }
+        Action::WriteSchema {
+            text: schema,
+            if_revision,
+        } => {
+            part(text, "schema");
+            part(
+                text,
+                &if_revision
+                    .map(|token| token.to_string())
+                    .unwrap_or_default(),
+            );
+            part(text, schema);
+        }
+        Action::Begin {
+            text: schema,
+            updates,
+        } => {
+            part(text, "begin");
+            part(text, schema);
+            for update in updates {
+                part(text, operation_name(update.operation));
+                tuple_text(text, &update.tuple);
+            }
+        }
+        Action::Expire => part(text, "expire"),
+    }
+}
+
+fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Grant => "grant",
+        Operation::Create => "create",
+        Operation::Revoke => "revoke",
+        Operation::Delete => "delete",
+    }
+}
+
+fn tuple_text(text: &mut String, tuple: &crate::tuple::Tuple) {
+    part(text, &tuple.resource.to_string());
+    part(text, &tuple.relation);
+    part(text, &tuple.subject.to_string());
+    if let Some(caveat) = &tuple.caveat {
+        part(text, &caveat.name);
+        part(
+            text,
+            &sorted(&serde_json::Value::Object((*caveat.context).clone())),
+        );
+    }
+    if let Some(end) = tuple.expires_at {
+        part(text, &end.to_string());
+    }
+    part(text, "");
+}
+
+fn filter_text(text: &mut String, filter: &TupleFilter) {
+    let TupleFilter {
+        resource_type,
+        resource_id,
+        resource_id_prefix,
+        relation,
+        subject_type,
+        subject_id,
+        subject_relation,
+    } = filter;
+    let fields = [
+        resource_type,
+        resource_id,
+        resource_id_prefix,
+        relation,
+        subject_type,
+        subject_id,
+    ];
+    for field in fields {
+        part(text, field.as_deref().map_or("-", |value| value));
+        part(text, if field.is_some() { "set" } else { "" });
+    }
+    let relation = subject_relation.as_ref().map(|value| value.as_deref());
+    part(text, &format!("{relation:?}"));
+}
+
+/// JSON with the keys of every object in order, whatever order they came in.
+fn sorted(value: &serde_json::Value) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value.to_string()
+}
+
+/// Appends one part, its length first, so that no two lists of parts give one text.
+fn part(text: &mut String, value: &str) {
+    // Writing to a string can't fail.
+    let _ = writeln!(text, "{}:{value}", value.len());
+}

@@ -1,0 +1,82 @@
+//! The ready-made schemas, each with its demo world and the file that proves it.
+
+use crate::tuple::Tuple;
+use crate::validation::{ValidationFile, relationships};
+
+/// A ready-made schema. Its files are part of the binary.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    /// What `--template` takes.
+    pub name: &'static str,
+    /// What it is for, in a line.
+    pub title: &'static str,
+    /// The schema, commented for people who will change it.
+    pub schema: &'static str,
+    /// The tuples of its demo world, one a line.
+    pub demo: &'static str,
+    golden: &'static str,
+    /// A question to begin with: who, what, on what. It is allowed in the demo world.
+    pub question: [&'static str; 3],
+}
+
+/// What an empty data directory begins with, unless something else was named.
+pub const DEFAULT: &str = "scoped-groups";
+
+/// All templates, sorted by name.
+pub const ALL: &[Template] = &[Template {
+    name: "scoped-groups",
+    title: "security groups on organizations, applications, environments and addons",
+    schema: include_str!("templates/scoped-groups/schema.zed"),
+    demo: include_str!("templates/scoped-groups/demo.tuples"),
+    golden: include_str!("templates/scoped-groups/golden.yaml"),
+    question: ["user:alice", "deploy", "environment:prod"],
+}];
+
+/// The template of this name.
+pub fn named(name: &str) -> Option<&'static Template> {
+    ALL.iter().find(|template| template.name == name)
+}
+
+impl Template {
+    /// The tuples of its demo world.
+    pub fn tuples(&self) -> Vec<Tuple> {
+        let rows = relationships(self.demo).unwrap_or_default();
+        rows.into_iter().map(|row| row.value).collect()
+    }
+
+    /// What its document says, as expectations on the demo world.
+    ///
+    /// # Errors
+    /// Where its file can't be read, which its test rules out.
+    pub fn golden(&self) -> Result<ValidationFile, crate::validation::Problem> {
+        ValidationFile::parse(self.golden, &|name| match name {
+            "schema.zed" => Ok(self.schema.to_owned()),
+            "demo.tuples" => Ok(self.demo.to_owned()),
+            _ => Err(format!("a template has no file {name:?}")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_template_is_whole() {
+        for template in ALL {
+            assert_eq!(
+                named(template.name).map(|found| found.name),
+                Some(template.name)
+            );
+            let golden = template.golden().unwrap();
+            assert!(golden.expectations.len() > 100, "{}", template.name);
+            let rows = relationships(template.demo).unwrap();
+            assert_eq!(rows.len(), template.tuples().len());
+            assert_eq!(rows.len(), golden.tuples.len());
+        }
+        assert!(named(DEFAULT).is_some());
+        assert!(named("none").is_none());
+    }
+}

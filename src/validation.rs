@@ -1,0 +1,505 @@
+//! Validation files: a schema, tuples, and what checks on them must answer, as one text.
+//!
+//! Hides the format: SpiceDB's (`schema`, `relationships`, `assertions`, `validation`) and what
+//! stands beside it here, `permissions` and `expectations`. Whatever the form in which a file
+//! states it, each statement comes out as an [`Expectation`] about one check.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use crate::eval::Decision;
+use crate::tuple::{Context, MalformedReference, Object, Subject, Tuple};
+
+mod claims;
+mod judge;
+mod world;
+
+pub use judge::{Failure, Report};
+pub use world::World;
+
+/// A validation file, read: what is left is to compile its schema and to ask its questions.
+#[derive(Clone, Debug)]
+pub struct ValidationFile {
+    /// The schema's text.
+    pub schema: String,
+    schema_origin: Origin,
+    tuples_file: Option<String>,
+    /// The tuples, each with the place where it stands.
+    pub tuples: Vec<Placed<Tuple>>,
+    /// What the checks must answer.
+    pub expectations: Vec<Expectation>,
+}
+
+/// Where the schema's lines stand: in a file of its own, or indented in the validation file.
+#[derive(Clone, Debug)]
+struct Origin {
+    file: Option<String>,
+    lines_before: u32,
+    indent: u32,
+}
+
+/// Something with its line and column in the file, both from 1.
+#[derive(Clone, Debug)]
+pub struct Placed<T> {
+    /// From 1.
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
+    /// What stands there.
+    pub value: T,
+}
+
+/// What one check must answer.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    /// Where the file states it; from 1.
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
+    /// The sentence that it stands for, where the file has one.
+    pub says: Option<Arc<str>>,
+    /// On what.
+    pub resource: Object,
+    /// A permission or relation.
+    pub permission: Arc<str>,
+    /// Who.
+    pub subject: Subject,
+    /// Parameters of caveats.
+    pub context: Arc<Context>,
+    /// The answer.
+    pub want: Decision,
+}
+
+/// What is wrong with a validation file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problem {
+    /// The file beside the validation file that it is in; `None`: the validation file itself.
+    pub file: Option<String>,
+    /// From 1; 0 where it has no place.
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
+    /// What, and what was expected.
+    pub message: String,
+    /// The same as a compiler would print it, with the source line, where there is one.
+    pub rendered: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+        }
+        if self.line > 0 {
+            write!(f, "{}:{}: ", self.line, self.column)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl Problem {
+    /// A problem that is of the whole file.
+    pub fn of_file(message: impl Into<String>) -> Self {
+        Self::at(0, 0, message)
+    }
+
+    fn at(line: u32, column: u32, message: impl Into<String>) -> Self {
+        Self {
+            file: None,
+            line,
+            column,
+            message: message.into(),
+            rendered: None,
+        }
+    }
+
+    fn at_location(location: Location, message: impl Into<String>) -> Self {
+        Self::at(number(location.line()), number(location.column()), message)
+    }
+}
+
+fn number(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Document {
+    schema: Option<Spanned<String>>,
+    schema_file: Option<Spanned<String>>,
+    relationships: Option<Spanned<String>>,
+    relationships_file: Option<Spanned<String>>,
+    #[serde(default)]
+    assertions: Option<Assertions>,
+    #[serde(default)]
+    validation: Option<BTreeMap<String, Option<Vec<Spanned<String>>>>>,
+    #[serde(default)]
+    permissions: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    expectations: Vec<Stated>,
+}
+
+type Lines = Option<Vec<Spanned<String>>>;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the fields are the format's names"
+)]
+struct Assertions {
+    #[serde(default)]
+    assert_true: Lines,
+    #[serde(default)]
+    assert_caveated: Lines,
+    #[serde(default)]
+    assert_false: Lines,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stated {
+    says: Spanned<String>,
+    #[serde(default)]
+    allowed: Vec<Spanned<String>>,
+    #[serde(default)]
+    conditional: Vec<Spanned<String>>,
+    #[serde(default)]
+    denied: Vec<Spanned<String>>,
+    subject: Option<Spanned<String>>,
+    #[serde(default)]
+    may: BTreeMap<String, Spanned<Extent>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Extent {
+    Word(String),
+    List(Vec<String>),
+}
+
+impl ValidationFile {
+    /// Reads a validation file. `read` gives the text of what `schemaFile` and
+    /// `relationshipsFile` name, or says why it can't.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line and column.
+    pub fn parse(
+        text: &str,
+        read: &dyn Fn(&str) -> Result<String, String>,
+    ) -> Result<Self, Problem> {
+        let document: Document = serde_saphyr::from_str(text).map_err(|error| malformed(&error))?;
+        let (schema, schema_origin) = schema_of(&document, text, read)?;
+        let (tuples, tuples_file) = tuples_of(&document, text, read)?;
+        let expectations = claims::expectations(&document, &tuples)?;
+        Ok(Self {
+            schema,
+            schema_origin,
+            tuples_file,
+            tuples,
+            expectations,
+        })
+    }
+}
+
+fn malformed(error: &serde_saphyr::Error) -> Problem {
+    let error = error.without_snippet();
+    let text = error.to_string();
+    let message = (text.rfind(" at line ").and_then(|at| text.get(..at))).unwrap_or(&text);
+    match error.location() {
+        Some(place) => Problem::at_location(place, message),
+        None => Problem::at(0, 0, message),
+    }
+}
+
+type Reader<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+fn read_named(name: &Spanned<String>, read: Reader<'_>) -> Result<String, Problem> {
+    read(&name.value).map_err(|why| Problem::at_location(name.defined, why))
+}
+
+fn schema_of(
+    document: &Document,
+    text: &str,
+    read: Reader<'_>,
+) -> Result<(String, Origin), Problem> {
+    match (&document.schema, &document.schema_file) {
+        (Some(schema), None) => {
+            let (lines_before, indent) = block_offset(text, schema);
+            let origin = Origin {
+                file: None,
+                lines_before,
+                indent,
+            };
+            Ok((schema.value.clone(), origin))
+        }
+        (None, Some(name)) => {
+            let origin = Origin {
+                file: Some(name.value.clone()),
+                lines_before: 0,
+                indent: 0,
+            };
+            Ok((read_named(name, read)?, origin))
+        }
+        (Some(_), Some(name)) => Err(Problem::at_location(
+            name.defined,
+            "both schema and schemaFile are given; keep one of them",
+        )),
+        (None, None) => Err(Problem::at(
+            1,
+            1,
+            "the file has no schema; give schema (its text) or schemaFile (a path)",
+        )),
+    }
+}
+
+/// How many lines of the file stand before the block's first, and by how much it is indented:
+/// found by the block's first line, since a parser names only where the scalar begins.
+fn block_offset(text: &str, block: &Spanned<String>) -> (u32, u32) {
+    let from = usize::try_from(block.defined.line().saturating_sub(1)).unwrap_or(0);
+    let first = |line: &&str| !line.trim().is_empty();
+    let Some((at, wanted)) = (block.value.lines().enumerate()).find(|(_, line)| first(line)) else {
+        return (number(block.defined.line()), 0);
+    };
+    let found = (text.lines().enumerate().skip(from)).find(|(_, line)| line.ends_with(wanted));
+    found.map_or((number(block.defined.line()), 0), |(line, whole)| {
+        let before = u32::try_from(line.saturating_sub(at)).unwrap_or(0);
+        let indent = u32::try_from(whole.len() - wanted.len()).unwrap_or(0);
+        (before, indent)
+    })
+}
+
+type PlacedTuples = (Vec<Placed<Tuple>>, Option<String>);
+
+fn tuples_of(document: &Document, text: &str, read: Reader<'_>) -> Result<PlacedTuples, Problem> {
+    let mut tuples = Vec::new();
+    if let Some(block) = &document.relationships {
+        tuples = relationships(&block.value)
+            .map_err(|bad| in_file(text, block, bad.line, &bad.value.to_string()))?;
+        let rows: Vec<&str> = block.value.lines().collect();
+        for tuple in &mut tuples {
+            let (line, column) = place_of(text, block, &rows, tuple.line);
+            (tuple.line, tuple.column) = (line, column);
+        }
+    }
+    let Some(name) = &document.relationships_file else {
+        return Ok((tuples, None));
+    };
+    if !tuples.is_empty() {
+        return Err(Problem::at_location(
+            name.defined,
+            "both relationships and relationshipsFile are given; keep one of them",
+        ));
+    }
+    let rows = relationships(&read_named(name, read)?).map_err(|bad| Problem {
+        file: Some(name.value.clone()),
+        ..Problem::at(bad.line, bad.column, bad.value.to_string())
+    })?;
+    Ok((rows, Some(name.value.clone())))
+}
+
+fn in_file(text: &str, block: &Spanned<String>, line: u32, message: &str) -> Problem {
+    let rows: Vec<&str> = block.value.lines().collect();
+    let (line, column) = place_of(text, block, &rows, line);
+    Problem::at(line, column, message)
+}
+
+/// Where the block's row stands in the file. A folded block (`>-`) has fewer lines than its
+/// source, so the row is found by its words; where it repeats, by the first that has them.
+fn place_of(text: &str, block: &Spanned<String>, rows: &[&str], line: u32) -> (u32, u32) {
+    let begin = number(block.defined.line());
+    let row = usize::try_from(line.saturating_sub(1)).ok();
+    let Some(row) = row.and_then(|at| rows.get(at)).map(|row| row.trim()) else {
+        return (begin, 1);
+    };
+    let from = usize::try_from(begin.saturating_sub(1)).unwrap_or(0);
+    let found =
+        (text.lines().enumerate().skip(from)).find_map(|(at, whole)| Some((at, whole.find(row)?)));
+    found.map_or((begin, 1), |(at, column)| {
+        let from_one = |value: usize| u32::try_from(value + 1).unwrap_or(u32::MAX);
+        (from_one(at), from_one(column))
+    })
+}
+
+/// Reads tuples, one a line; empty lines and those that begin with `//` are skipped.
+///
+/// # Errors
+/// The first line that is no tuple.
+pub fn relationships(text: &str) -> Result<Vec<Placed<Tuple>>, Placed<MalformedReference>> {
+    let mut tuples = Vec::new();
+    for (at, whole) in text.lines().enumerate() {
+        let row = whole.trim();
+        if row.is_empty() || row.starts_with("//") {
+            continue;
+        }
+        let line = u32::try_from(at + 1).unwrap_or(u32::MAX);
+        let column = u32::try_from(whole.len() - whole.trim_start().len() + 1).unwrap_or(1);
+        match row.parse() {
+            Ok(value) => tuples.push(Placed {
+                line,
+                column,
+                value,
+            }),
+            Err(value) => {
+                return Err(Placed {
+                    line,
+                    column,
+                    value,
+                });
+            }
+        }
+    }
+    Ok(tuples)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
+
+    use super::*;
+
+    fn no_files(name: &str) -> Result<String, String> {
+        Err(format!("no file {name:?}"))
+    }
+
+    fn parse(text: &str) -> Result<ValidationFile, Problem> {
+        ValidationFile::parse(text, &no_files)
+    }
+
+    const WORLD: &str = "schema: |\n  definition user {}\nrelationships: >-\n  // who\n\n  \
+                         doc:a#viewer@user:tom\n\n  doc:b#viewer@user:ann[at:{\"x\":\"}]\"}]\n";
+
+    #[test]
+    fn statements_become_expectations() {
+        let check = |tail: &str, want: &[(u32, &str, Decision)]| {
+            let file = parse(&format!("{WORLD}{tail}")).unwrap();
+            let have: Vec<_> = (file.expectations.iter())
+                .map(|e| {
+                    (
+                        e.line,
+                        format!("{}#{}@{}", e.resource, e.permission, e.subject),
+                        e.want,
+                    )
+                })
+                .collect();
+            let have: Vec<_> = have.iter().map(|(l, t, d)| (*l, t.as_str(), *d)).collect();
+            assert_eq!(have, want, "{tail}");
+        };
+        let (yes, maybe, no) = (Decision::Allowed, Decision::Conditional, Decision::Denied);
+        check("", &[]);
+        check("assertions:\nvalidation: null\n", &[]);
+        check(
+            "assertions:\n  assertTrue:\n    - doc:a#view@user:tom\n  assertCaveated:\n    - 'doc:b#view@user:ann'\n  \
+             assertFalse:\n    - doc:a#view@user:ann#...\n",
+            &[
+                (11, "doc:a#view@user:tom", yes),
+                (13, "doc:b#view@user:ann", maybe),
+                (15, "doc:a#view@user:ann", no),
+            ],
+        );
+        check(
+            "expectations:\n  - says: x\n    allowed: [doc:a#view@user:tom]\n    denied:\n      - doc:a#view@user:ann\n",
+            &[
+                (11, "doc:a#view@user:tom", yes),
+                (13, "doc:a#view@user:ann", no),
+            ],
+        );
+        let table = "permissions: {doc: [view, edit]}\nexpectations:\n  - says: x\n    subject: user:tom\n    may:\n";
+        check(
+            &format!("{table}      doc:a: [view]\n      doc:b: nothing\n      doc:c: everything\n"),
+            &[
+                (14, "doc:a#view@user:tom", yes),
+                (14, "doc:a#edit@user:tom", no),
+                (15, "doc:b#view@user:tom", no),
+                (15, "doc:b#edit@user:tom", no),
+                (16, "doc:c#view@user:tom", yes),
+                (16, "doc:c#edit@user:tom", yes),
+            ],
+        );
+        check(
+            "validation:\n  doc:a#view:\n    - '[user:tom] is <doc:a#viewer>'\n",
+            &[
+                (11, "doc:a#view@user:tom", yes),
+                (11, "doc:a#view@user:ann", no),
+            ],
+        );
+        check(
+            "validation:\n  doc:a#view:\n    - '[user:* - {user:ann}] is <doc:a#viewer>'\n    - '[user:tom[...]]'\n",
+            &[
+                (11, "doc:a#view@user:*", yes),
+                (11, "doc:a#view@user:ann", no),
+                (12, "doc:a#view@user:tom", maybe),
+            ],
+        );
+    }
+
+    #[test]
+    fn context_follows_with() {
+        let file = parse(&format!(
+            "{WORLD}assertions:\n  assertTrue:\n    - 'doc:a#view@user:tom with {{\"x\": [1, \"a with b\"]}}'\n"
+        ))
+        .unwrap();
+        let context = serde_json::to_string(&*file.expectations[0].context).unwrap();
+        assert_eq!(context, r#"{"x":[1,"a with b"]}"#);
+        assert_eq!(file.tuples.len(), 2);
+        assert_eq!((file.tuples[0].line, file.tuples[0].column), (6, 3));
+    }
+
+    #[test]
+    fn problems_name_line_and_column() {
+        let check = |text: &str, place: (u32, u32), part: &str| {
+            let problem = parse(text).unwrap_err();
+            assert_eq!((problem.line, problem.column), place, "{text}\n{problem}");
+            assert!(problem.message.contains(part), "{text}\n{problem}");
+        };
+        check("relationships: ''\n", (1, 1), "has no schema");
+        check("schemaFile: x.zed\n", (1, 13), "no file \"x.zed\"");
+        check("schema: ''\nschemaFile: x.zed\n", (2, 13), "keep one");
+        check("schema: ''\nassertion: {}\n", (2, 1), "assertion");
+        check(
+            "schema: ''\nrelationships: |\n  doc:a#viewer\n",
+            (3, 3),
+            "is no tuple",
+        );
+        check(
+            "schema: ''\nrelationships: >-\n  doc:a#v@user:b\n\n  doc:a#viewer\n",
+            (5, 3),
+            "is no tuple",
+        );
+        check(
+            "schema: ''\nassertions:\n  assertTrue:\n    - nonsense\n",
+            (4, 7),
+            "is no tuple",
+        );
+        check(
+            "schema: ''\nassertions:\n  assertTrue:\n    - 'a:b#c@d:e with {'\n",
+            (4, 7),
+            "JSON",
+        );
+        check(
+            "schema: ''\nassertions:\n  assertTrue:\n    - 'a:b#c@d:e[x]'\n",
+            (4, 7),
+            "takes neither caveat nor expiry",
+        );
+        check(
+            "schema: ''\nexpectations:\n  - says: x\n    subject: user:a\n    may:\n      doc:a: nothing\n",
+            (6, 14),
+            "permissions",
+        );
+        check(
+            "schema: ''\npermissions: {doc: [view]}\nexpectations:\n  - says: x\n    subject: user:a\n    may:\n      doc:a: [edit]\n",
+            (7, 14),
+            "\"edit\"",
+        );
+        check("schema: [\n", (1, 9), "expected string");
+    }
+}
