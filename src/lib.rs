@@ -22,3 +22,5 @@ pub mod plan;
 pub mod validation;
 
 pub mod templates;
+
+pub mod store;
