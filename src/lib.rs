@@ -24,3 +24,7 @@ pub mod validation;
 pub mod templates;
 
 pub mod store;
+
+pub mod commit;
+
+pub mod engine;

@@ -1,0 +1,193 @@
+//! Work behind the writer's back: checkpoints, and merges of the index.
+//!
+//! Each kind runs at most once at a time, on a thread of its own, from an immutable state; what
+//! comes of it returns to the writer as a message. Neither ever holds a write up.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::index::{Index, Merged};
+use crate::revision::Revision;
+use crate::state::State;
+use crate::store::{Position, Store, StoreError};
+
+use super::Message;
+
+/// When checkpoints are made, and how much of the log stays behind them. In commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// So many after a checkpoint comes the next.
+    pub checkpoint_every: u64,
+    /// With fewer than this after the last checkpoint an end makes none.
+    pub checkpoint_at_end: u64,
+    /// The newest that stay in the log, whatever a checkpoint holds: for old states, for watchers
+    /// that are behind, and so that a start can also go from the checkpoint before the newest.
+    pub commits: u64,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self {
+            checkpoint_every: 200_000,
+            checkpoint_at_end: 10_000,
+            commits: 200_000,
+        }
+    }
+}
+
+/// What was done.
+pub(crate) enum Finished {
+    /// A segment of the index was merged; `None` where that failed.
+    Merge(Option<Box<Merged>>),
+    /// A checkpoint was tried; it holds this many of the commits that were counted.
+    Checkpoint {
+        covered: u64,
+        result: Result<(), StoreError>,
+    },
+}
+
+pub(crate) struct Background {
+    store: Arc<dyn Store>,
+    outbox: mpsc::WeakSender<Message>,
+    keeping: Keeping,
+    since_checkpoint: u64,
+    /// After a failed one it waits for as many commits again.
+    next_checkpoint: u64,
+    checkpoint: Option<JoinHandle<()>>,
+    merging: bool,
+}
+
+impl Background {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        outbox: mpsc::WeakSender<Message>,
+        keeping: Keeping,
+        since_checkpoint: u64,
+    ) -> Self {
+        Self {
+            store,
+            outbox,
+            keeping,
+            since_checkpoint,
+            next_checkpoint: keeping.checkpoint_every,
+            checkpoint: None,
+            merging: false,
+        }
+    }
+
+    /// So many commits were published.
+    pub(crate) fn committed(&mut self, count: u64) {
+        self.since_checkpoint += count;
+    }
+
+    /// Starts what is due.
+    pub(crate) fn look_after(&mut self, state: &Arc<State>) {
+        if self.since_checkpoint >= self.next_checkpoint && self.checkpoint.is_none() {
+            self.start_checkpoint(Arc::clone(state));
+        }
+        if !self.merging
+            && let Some(segment) = state.index.wants_merge()
+        {
+            self.start_merge(state.index.clone(), segment);
+        }
+    }
+
+    /// Takes in what was done. The state it gives back has the same contents in another shape.
+    pub(crate) fn install(&mut self, state: &State, finished: Finished) -> Option<State> {
+        match finished {
+            Finished::Merge(merged) => {
+                self.merging = false;
+                let mut state = state.clone();
+                state.index = state.index.install(*merged?);
+                Some(state)
+            }
+            Finished::Checkpoint { covered, result } => {
+                self.checkpoint = None;
+                match result {
+                    Ok(()) => {
+                        self.since_checkpoint -= covered.min(self.since_checkpoint);
+                        self.next_checkpoint = self.keeping.checkpoint_every;
+                    }
+                    Err(problem) => {
+                        warn!(%problem, "a checkpoint failed; the log goes on without it");
+                        self.next_checkpoint =
+                            self.since_checkpoint + self.keeping.checkpoint_every;
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Waits for what runs, and makes a last checkpoint where it saves the next start much.
+    pub(crate) fn end(&mut self, state: &State) -> Result<(), StoreError> {
+        if let Some(running) = self.checkpoint.take() {
+            // One that panicked is one that failed.
+            drop(running.join());
+        }
+        match self.since_checkpoint >= self.keeping.checkpoint_at_end {
+            true => checkpoint(&*self.store, state, self.keeping.commits),
+            false => Ok(()),
+        }
+    }
+
+    fn start_merge(&mut self, index: Index, segment: usize) {
+        let outbox = self.outbox.clone();
+        let work = move || {
+            let merge = || index.merge_segment(segment);
+            // One that panicked must not end all merging without a word.
+            let merged = catch_unwind(AssertUnwindSafe(merge)).ok().map(Box::new);
+            drop(index);
+            if let Some(outbox) = outbox.upgrade() {
+                // A closed inbox needs no news.
+                drop(outbox.blocking_send(Message::Finished(Finished::Merge(merged))));
+            }
+        };
+        let thread = thread::Builder::new().name("merge".to_owned());
+        match thread.spawn(work) {
+            Ok(_) => self.merging = true,
+            Err(problem) => warn!(%problem, "no thread to merge the index"),
+        }
+    }
+
+    fn start_checkpoint(&mut self, state: Arc<State>) {
+        let (store, outbox) = (Arc::clone(&self.store), self.outbox.clone());
+        let (covered, commits) = (self.since_checkpoint, self.keeping.commits);
+        let work = move || {
+            let result = checkpoint(&*store, &state, commits);
+            drop(state);
+            if let Some(outbox) = outbox.upgrade() {
+                let finished = Finished::Checkpoint { covered, result };
+                // A closed inbox needs no news.
+                drop(outbox.blocking_send(Message::Finished(finished)));
+            }
+        };
+        let thread = thread::Builder::new().name("checkpoint".to_owned());
+        match thread.spawn(work) {
+            Ok(running) => self.checkpoint = Some(running),
+            Err(problem) => {
+                warn!(%problem, "no thread for a checkpoint");
+                self.next_checkpoint = self.since_checkpoint + self.keeping.checkpoint_every;
+            }
+        }
+    }
+}
+
+/// Writes the state whole, and lets go of all but the newest `commits` that it holds.
+fn checkpoint(store: &dyn Store, state: &State, commits: u64) -> Result<(), StoreError> {
+    let position = Position {
+        revision: state.revision,
+        chain: state.chain,
+    };
+    store.checkpoint(position, state.time, &mut |out| state.write_to(out))?;
+    let oldest = state.revision.0.saturating_sub(commits);
+    if let Err(problem) = store.trim(Revision(oldest)) {
+        // The checkpoint stands all the same, and the next one trims what this one did not.
+        warn!(%problem, "old commits could not be removed from the log");
+    }
+    Ok(())
+}

@@ -1,0 +1,457 @@
+//! All that a service sees: ask, write, read, close.
+//!
+//! Hides where states come from: which one answers a question, how old ones are found again, and
+//! that there is one writer behind a queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout_at;
+
+use crate::commit::history::Published;
+use crate::commit::{self, Job, Latch, Message, Setup};
+use crate::eval::{self, Answer, CheckError, Question};
+use crate::plan::Command;
+use crate::revision::{Consistency, Token};
+use crate::schema::Schema;
+use crate::state::State;
+use crate::state::checkpoint::Origin;
+use crate::store::{Loaded, Store};
+use crate::time::Timestamp;
+use crate::tuple::TupleFilter;
+
+mod cursor;
+mod error;
+mod rows;
+mod states;
+
+pub use self::error::{EngineError, OpenError};
+pub use self::rows::{TupleRow, TupleRows};
+pub use crate::commit::{Clock, Keeping, WriteOutcome, system_clock};
+pub use crate::plan::{Limits, Propagation, Written};
+
+/// What an [`Engine`] is opened with.
+#[derive(Clone)]
+pub struct EngineOptions {
+    /// Tells the time.
+    pub clock: Clock,
+    /// How large a write may be.
+    pub limits: Limits,
+    /// How much one check may read and name.
+    pub checks: eval::Limits,
+    /// The most questions of one batch.
+    pub batch_items: usize,
+    /// How many commands may wait for the writer.
+    pub queue: usize,
+    /// How long a read waits for a revision at most, whatever its deadline.
+    pub longest_wait: Duration,
+    /// How often the writer looks at the clock while something is to expire.
+    pub expiry_poll: Duration,
+    /// When checkpoints are made, and how much of the log stays behind them.
+    pub keeping: Keeping,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            clock: system_clock(),
+            limits: Limits::default(),
+            checks: eval::Limits::default(),
+            batch_items: 10_000,
+            queue: 4_096,
+            longest_wait: Duration::from_secs(30),
+            expiry_poll: Duration::from_secs(1),
+            keeping: Keeping::default(),
+        }
+    }
+}
+
+/// One node's state and its writer. Clones share both; with the last one gone the writer ends as
+/// by [`Engine::close`].
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+/// What questions are answered from: the instant is the server's time.
+type Ground<'a> = (&'a State, &'a Schema, Timestamp);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    published: Arc<Published>,
+    latch: Arc<Latch>,
+    to_writer: mpsc::Sender<Message>,
+    clock: Clock,
+    checks: eval::Limits,
+    /// One permit for each check that may take long at the same time.
+    long_checks: Semaphore,
+    batch_items: usize,
+    longest_wait: Duration,
+    fresh: bool,
+    /// Until then leases from before this start may run that nobody here knows.
+    leases_unknown_until: Instant,
+}
+
+/// The schema at one revision.
+#[derive(Clone, Debug)]
+pub struct SchemaView {
+    /// The schema; `None` before one was written.
+    pub schema: Option<Arc<Schema>>,
+    /// The revision that was read.
+    pub token: Token,
+    /// The revision that wrote the schema; revision 0 before one was.
+    pub written_at: Token,
+}
+
+/// How an engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The newest revision.
+    pub token: Token,
+    /// How many tuples stand, expired ones that are not yet removed included.
+    pub tuples: u64,
+    /// Whether a schema was written.
+    pub has_schema: bool,
+    /// Whether writes are taken: not after the store failed, nor while closing.
+    pub writable: bool,
+}
+
+impl Engine {
+    /// Loads the store's newest state and starts the writer. Blocks while the log is read.
+    ///
+    /// # Errors
+    /// Where the store can't be read or holds what this version does not understand.
+    pub fn open(store: Box<dyn Store>, options: EngineOptions) -> Result<Self, OpenError> {
+        let store: Arc<dyn Store> = store.into();
+        let loaded = store.load()?;
+        let fresh = loaded.fresh;
+        let leases_unknown_until = Instant::now() + loaded.longest_lease;
+        let (state, since_checkpoint) = replay(loaded)?;
+        let state = Arc::new(state);
+        let published = Arc::new(Published::new(Arc::clone(&state)));
+        let latch = Arc::new(Latch::new());
+        let (to_writer, inbox) = mpsc::channel(options.queue.max(1));
+        commit::start(Setup {
+            store: Arc::clone(&store),
+            state,
+            published: Arc::clone(&published),
+            latch: Arc::clone(&latch),
+            clock: Arc::clone(&options.clock),
+            limits: options.limits,
+            expiry_poll: options.expiry_poll,
+            keeping: options.keeping,
+            since_checkpoint,
+            inbox,
+            outbox: to_writer.downgrade(),
+        })
+        .map_err(OpenError::Thread)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                published,
+                latch,
+                to_writer,
+                clock: options.clock,
+                checks: options.checks,
+                long_checks: Semaphore::new(processors()),
+                batch_items: options.batch_items,
+                longest_wait: options.longest_wait,
+                fresh,
+                leases_unknown_until,
+            }),
+        })
+    }
+
+    /// Answers one question. The token is that of the state that answered.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; never because the answer is no.
+    pub async fn check(
+        &self,
+        question: &Question<'_>,
+        at: Consistency,
+        deadline: Option<Instant>,
+    ) -> Result<(Answer, Token), EngineError> {
+        let state = self.state_at(at, deadline).await?;
+        let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
+        let ground = (&*state, schema, self.now());
+        let answer = self.evaluate(ground, question, deadline).await?;
+        Ok((answer.map_err(EngineError::Check)?, state.token()))
+    }
+
+    /// Answers all questions from one state and at one instant, in their order.
+    ///
+    /// # Errors
+    /// Where no question can be answered; one that has no answer fails alone.
+    pub async fn batch_check(
+        &self,
+        questions: &[Question<'_>],
+        at: Consistency,
+        deadline: Option<Instant>,
+    ) -> Result<(Vec<Result<Answer, CheckError>>, Token), EngineError> {
+        /// After so many it lets others have the thread, and looks at the deadline.
+        const AT_ONCE: usize = 64;
+        if questions.len() > self.inner.batch_items {
+            return Err(EngineError::TooLarge {
+                what: "items",
+                size: questions.len(),
+                limit: self.inner.batch_items,
+            });
+        }
+        let state = self.state_at(at, deadline).await?;
+        let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
+        let now = self.now();
+        let mut answers = Vec::with_capacity(questions.len());
+        for piece in questions.chunks(AT_ONCE) {
+            if deadline.is_some_and(|end| end <= Instant::now()) {
+                return Err(EngineError::DeadlineExceeded { outcome: None });
+            }
+            for question in piece {
+                let ground = (&*state, schema, now);
+                answers.push(self.evaluate(ground, question, deadline).await?);
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok((answers, state.token()))
+    }
+
+    /// Has the writer plan and append a command, and answers when it is durable.
+    ///
+    /// # Errors
+    /// See [`EngineError`]: a refusal, or what became of the write.
+    pub async fn write(
+        &self,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Written, EngineError> {
+        let wait = command.options.wait_for_watchers;
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Job {
+            command,
+            deadline,
+            answer: Some(answer),
+        });
+        let late = |outcome| EngineError::DeadlineExceeded {
+            outcome: Some(outcome),
+        };
+        within(deadline, self.inner.to_writer.send(Message::Write(job)))
+            .await
+            .ok_or(late(WriteOutcome::NotWritten))?
+            .map_err(|_| EngineError::ShuttingDown)?;
+        let mut written = within(deadline, answered)
+            .await
+            .ok_or(late(WriteOutcome::Unknown))?
+            .map_err(|_| self.unanswered())??;
+        written.propagation = match wait {
+            Some(wait) => Some(self.propagated(wait).await),
+            None => None,
+        };
+        Ok(written)
+    }
+
+    /// The tuples that `filter` selects, at most `limit` of them (0: all). A cursor continues at
+    /// its own revision and instant, whatever `at` says.
+    ///
+    /// # Errors
+    /// Where the state can't be had or the cursor is not of this filter.
+    pub async fn read_tuples(
+        &self,
+        filter: TupleFilter,
+        at: Consistency,
+        limit: u32,
+        cursor: Option<&str>,
+        deadline: Option<Instant>,
+    ) -> Result<TupleRows, EngineError> {
+        let cursor = cursor.map(|text| cursor::Cursor::parse(text, &filter));
+        let cursor = cursor.transpose()?;
+        let at = match &cursor {
+            Some(cursor) => Consistency::Exactly(cursor.token),
+            None => at,
+        };
+        let state = self.state_at(at, deadline).await?;
+        let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
+        schema.knows_filter(&filter).map_err(EngineError::Filter)?;
+        let instant = cursor.as_ref().map_or_else(|| self.now(), |c| c.instant);
+        let after = cursor.map(|cursor| cursor.after);
+        let store = Arc::clone(&self.inner.store);
+        Ok(TupleRows::new(state, store, filter, instant, after, limit))
+    }
+
+    /// The schema.
+    ///
+    /// # Errors
+    /// Where the state can't be had.
+    pub async fn schema(
+        &self,
+        at: Consistency,
+        deadline: Option<Instant>,
+    ) -> Result<SchemaView, EngineError> {
+        let state = self.state_at(at, deadline).await?;
+        Ok(SchemaView {
+            schema: state.schema.clone(),
+            token: state.token(),
+            written_at: state.token_of(state.schema_revision),
+        })
+    }
+
+    /// How it is now.
+    pub fn status(&self) -> Status {
+        let state = self.newest();
+        Status {
+            token: state.token(),
+            tuples: state.tuple_count(),
+            has_schema: state.schema.is_some(),
+            writable: self.inner.latch.problem().is_none(),
+        }
+    }
+
+    /// Why writes are no longer taken, once they are not: for health. `None` until then.
+    pub fn watch_writable(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.inner.latch.subscribe()
+    }
+
+    /// Whether the store was made by this very opening, so that a template may go into it.
+    pub fn is_fresh(&self) -> bool {
+        self.inner.fresh
+    }
+
+    /// The server's time: max(clock, the last commit's time).
+    pub fn now(&self) -> Timestamp {
+        (self.inner.clock)().max(self.newest().time)
+    }
+
+    /// Takes no more writes, answers those that wait, and closes the store.
+    ///
+    /// # Errors
+    /// Where the store can't be closed cleanly; what was acknowledged is durable all the same.
+    pub async fn close(&self) -> Result<(), EngineError> {
+        let (answer, answered) = oneshot::channel();
+        if (self.inner.to_writer.send(Message::Close(answer)).await).is_err() {
+            // Somebody else closed it.
+            return Ok(());
+        }
+        match answered.await {
+            Ok(closed) => Ok(closed?),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn newest(&self) -> Arc<State> {
+        self.inner.published.newest()
+    }
+
+    /// Evaluates where it is called, as long as that doesn't keep others from the thread.
+    async fn evaluate(
+        &self,
+        ground: Ground<'_>,
+        question: &Question<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Result<Answer, CheckError>, EngineError> {
+        /// Tuple reads: some milliseconds.
+        const AT_ONCE: u64 = 10_000;
+        let (state, schema, now) = ground;
+        let whole = self.inner.checks;
+        let short = eval::Limits {
+            work: whole.work.min(AT_ONCE),
+            ..whole
+        };
+        match eval::check(schema, &state.index, question, now, &short) {
+            Err(CheckError::TooComplex { .. }) if short != whole => {
+                self.evaluate_at_length(ground, question, deadline).await
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// Evaluates what takes long: as many at a time as there are processors, none on a thread
+    /// that others wait for.
+    async fn evaluate_at_length(
+        &self,
+        (state, schema, now): Ground<'_>,
+        question: &Question<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Result<Answer, CheckError>, EngineError> {
+        let late = EngineError::DeadlineExceeded { outcome: None };
+        let turn = within(deadline, self.inner.long_checks.acquire()).await;
+        if deadline.is_some_and(|end| end <= Instant::now()) {
+            return Err(late);
+        }
+        let Some(Ok(_turn)) = turn else {
+            return Err(late);
+        };
+        let limits = &self.inner.checks;
+        let work = || eval::check(schema, &state.index, question, now, limits);
+        Ok(match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+            _ => work(),
+        })
+    }
+
+    /// The writer is gone without an answer: it ended, or broke in the middle of an append.
+    fn unanswered(&self) -> EngineError {
+        match self.inner.latch.problem() {
+            Some(problem) => EngineError::StoreFailed {
+                outcome: Some(WriteOutcome::Unknown),
+                problem: problem.to_string(),
+            },
+            None => EngineError::ShuttingDown,
+        }
+    }
+
+    /// There are no leases yet that could be waited for, but for those from before the start.
+    async fn propagated(&self, wait: Duration) -> Propagation {
+        let until = self.inner.leases_unknown_until;
+        let left = until.saturating_duration_since(Instant::now());
+        tokio::time::sleep(left.min(wait)).await;
+        match left <= wait {
+            true => Propagation {
+                complete: true,
+                laggards: Vec::new(),
+            },
+            false => Propagation {
+                complete: false,
+                laggards: vec!["(before restart)".to_owned()],
+            },
+        }
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The state that a store holds, and how many commits came after its checkpoint.
+fn replay(loaded: Loaded) -> Result<(State, u64), OpenError> {
+    let mut state = match loaded.checkpoint {
+        None => State::empty(loaded.epoch, loaded.seed, loaded.position.chain),
+        Some(mut checkpoint) => {
+            let origin = Origin {
+                epoch: loaded.epoch,
+                seed: loaded.seed,
+                revision: checkpoint.position.revision,
+                time: checkpoint.time,
+                chain: checkpoint.position.chain,
+            };
+            State::read_from(&mut *checkpoint.reader, origin).map_err(OpenError::Checkpoint)?
+        }
+    };
+    let mut count = 0;
+    for item in loaded.commits {
+        let (commit, position) = item?;
+        state = state.apply(&commit)?;
+        state.chain = position.chain;
+        state = state.merged_where_due();
+        count += 1;
+    }
+    Ok((state, count))
+}
+
+/// What the future gives, or `None` where the deadline passes first.
+async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), future).await.ok(),
+        None => Some(future.await),
+    }
+}

@@ -1,0 +1,14 @@
+//! The engine on a store in memory: writes, the laws of the writer, old states, restarts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod heavy;
+mod plan;
+mod restart;
+mod states;
+mod world;
+mod writer;
