@@ -28,3 +28,9 @@ pub mod store;
 pub mod commit;
 
 pub mod engine;
+
+pub mod api;
+
+pub mod server;
+
+pub mod telemetry;

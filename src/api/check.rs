@@ -1,0 +1,128 @@
+//! `CheckService`: questions.
+
+use std::vec::IntoIter;
+
+use tokio_stream::Empty;
+use tonic::{Request, Response, Status};
+
+use super::convert::questions::Asked;
+use super::convert::{Malformed, answers, questions};
+use super::deadline;
+use super::proto::batch_check_response::{self as batch, result::Outcome};
+use super::proto::{self, check_service_server as server};
+use super::status::{Failure, check_failure, not_implemented, reason};
+use crate::engine::Engine;
+use crate::eval::{Answer, CheckError, Question};
+
+/// Answers from one engine.
+pub struct Checks {
+    engine: Engine,
+}
+
+impl Checks {
+    /// The service of `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+type Stream<T> = Empty<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl server::CheckService for Checks {
+    async fn check(
+        &self,
+        request: Request<proto::CheckRequest>,
+    ) -> Result<Response<proto::CheckResponse>, Status> {
+        let deadline = deadline(&request);
+        let (asked, at) = questions::check(request.into_inner()).map_err(Failure::from)?;
+        let question = asked.question().map_err(Failure::from)?;
+        let answer = self.engine.check(&question, at, deadline).await;
+        let (answer, token) = answer.map_err(Failure::from)?;
+        let response = answers::check(answer, Some(token), self.engine.now());
+        Ok(Response::new(response))
+    }
+
+    async fn batch_check(
+        &self,
+        request: Request<proto::BatchCheckRequest>,
+    ) -> Result<Response<proto::BatchCheckResponse>, Status> {
+        let deadline = deadline(&request);
+        let (items, at) = questions::batch(request.into_inner()).map_err(Failure::from)?;
+        let items: Vec<_> = items.iter().map(as_question).collect();
+        let sound: Vec<_> = items.iter().flatten().copied().collect();
+        let answers = self.engine.batch_check(&sound, at, deadline).await;
+        let (answers, token) = answers.map_err(Failure::from)?;
+        let mut answers = answers.into_iter();
+        let results = items
+            .into_iter()
+            .map(|item| self.result(item, &mut answers));
+        Ok(Response::new(proto::BatchCheckResponse {
+            results: results.collect(),
+            revision: token.to_string(),
+        }))
+    }
+
+    async fn explain(
+        &self,
+        _: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::ExplainResponse>, Status> {
+        Err(not_implemented("Explain"))
+    }
+
+    type ListResourcesStream = Stream<proto::ListResourcesResponse>;
+
+    async fn list_resources(
+        &self,
+        _: Request<proto::ListResourcesRequest>,
+    ) -> Result<Response<Self::ListResourcesStream>, Status> {
+        Err(not_implemented("ListResources"))
+    }
+
+    type ListSubjectsStream = Stream<proto::ListSubjectsResponse>;
+
+    async fn list_subjects(
+        &self,
+        _: Request<proto::ListSubjectsRequest>,
+    ) -> Result<Response<Self::ListSubjectsStream>, Status> {
+        Err(not_implemented("ListSubjects"))
+    }
+
+    async fn list_permissions(
+        &self,
+        _: Request<proto::ListPermissionsRequest>,
+    ) -> Result<Response<proto::ListPermissionsResponse>, Status> {
+        Err(not_implemented("ListPermissions"))
+    }
+}
+
+type Item<'a> = Result<Question<'a>, Malformed>;
+
+fn as_question(item: &Result<Asked, Malformed>) -> Item<'_> {
+    item.as_ref().map_err(Malformed::clone)?.question()
+}
+
+impl Checks {
+    /// What becomes of an item: malformed ones were not asked, and take no answer.
+    fn result(
+        &self,
+        item: Item<'_>,
+        answers: &mut IntoIter<Result<Answer, CheckError>>,
+    ) -> batch::Result {
+        let answer = item.map_err(Failure::from).and_then(|_| {
+            let missing = || Err(Failure::new(reason::INTERNAL, "the item has no answer"));
+            let answer = answers.next();
+            answer.map_or_else(missing, |answer| answer.map_err(|e| check_failure(&e)))
+        });
+        let outcome = match answer {
+            Ok(answer) => Outcome::Response(answers::check(answer, None, self.engine.now())),
+            Err(failure) => Outcome::Error(proto::ItemError {
+                reason: failure.reason().to_owned(),
+                message: failure.message().to_owned(),
+            }),
+        };
+        batch::Result {
+            outcome: Some(outcome),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Requests of the check service as questions.
+
+use super::{Malformed, Problem, consistency, each, name, tuple, values};
+use crate::api::proto;
+use crate::eval::Question;
+use crate::revision::Consistency;
+use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
+
+/// The most tuples that may hold for one request alone.
+pub const MAX_CONTEXTUAL_TUPLES: usize = 100;
+
+/// A question that owns the text of its request, which [`Asked::question`] borrows from.
+#[derive(Debug)]
+pub struct Asked {
+    subject: String,
+    permission: String,
+    resource: String,
+    context: Context,
+    contextual: Vec<Tuple>,
+    with_dependencies: bool,
+}
+
+impl Asked {
+    /// The question.
+    ///
+    /// # Errors
+    /// Where the subject, resource or permission is malformed.
+    pub fn question(&self) -> Result<Question<'_>, Malformed> {
+        let malformed =
+            |field: &'static str| move |problem| Malformed::at(field, Problem::Reference(problem));
+        let subject = SubjectRef::parse(&self.subject).map_err(malformed("subject"))?;
+        name("permission", &self.permission, "the name of a permission")?;
+        Ok(Question {
+            subject,
+            permission: &self.permission,
+            resource: ObjectRef::parse(&self.resource).map_err(malformed("resource"))?,
+            context: &self.context,
+            contextual: &self.contextual,
+            with_dependencies: self.with_dependencies,
+        })
+    }
+}
+
+/// A check.
+///
+/// # Errors
+/// Which field is malformed.
+pub fn check(from: proto::CheckRequest) -> Result<(Asked, Consistency), Malformed> {
+    let proto::CheckRequest {
+        subject,
+        permission,
+        resource,
+        context,
+        contextual_tuples,
+        consistency: at,
+        with_dependencies,
+    } = from;
+    let asked = Asked {
+        subject,
+        permission,
+        resource,
+        context: request_context(context)?,
+        contextual: contextual(contextual_tuples)?,
+        with_dependencies,
+    };
+    Ok((asked, consistency(at)?))
+}
+
+/// The items of a batch, each on its own: a malformed one fails alone.
+///
+/// # Errors
+/// Where the consistency is malformed.
+pub fn batch(
+    from: proto::BatchCheckRequest,
+) -> Result<(Vec<Result<Asked, Malformed>>, Consistency), Malformed> {
+    let proto::BatchCheckRequest {
+        items,
+        consistency: at,
+        with_dependencies,
+    } = from;
+    let items = items.into_iter().map(|from| item(from, with_dependencies));
+    Ok((items.collect(), consistency(at)?))
+}
+
+fn item(
+    from: proto::batch_check_request::Item,
+    with_dependencies: bool,
+) -> Result<Asked, Malformed> {
+    let proto::batch_check_request::Item {
+        subject,
+        permission,
+        resource,
+        context,
+    } = from;
+    Ok(Asked {
+        subject,
+        permission,
+        resource,
+        context: request_context(context)?,
+        contextual: Vec::new(),
+        with_dependencies,
+    })
+}
+
+fn request_context(from: Option<prost_types::Struct>) -> Result<Context, Malformed> {
+    match from {
+        None => Ok(Context::new()),
+        Some(from) => values::context(from).map_err(|malformed| malformed.within("context")),
+    }
+}
+
+fn contextual(from: Vec<proto::Tuple>) -> Result<Vec<Tuple>, Malformed> {
+    if from.len() > MAX_CONTEXTUAL_TUPLES {
+        let problem = Problem::TooLarge {
+            size: from.len(),
+            limit: MAX_CONTEXTUAL_TUPLES,
+            unit: "tuples",
+        };
+        return Err(Malformed::at("contextual_tuples", problem));
+    }
+    each("contextual_tuples", from, tuple)
+}

@@ -1,0 +1,166 @@
+//! `GrantService`: relationship tuples.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio_stream::Empty;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{Malformed, answers, reads, writes};
+use super::deadline;
+use super::proto::{self, grant_service_server as server};
+use super::status::{Failure, Shape, not_implemented, reason, write_failure, write_refused};
+use crate::engine::{Engine, TupleRows, Written};
+use crate::plan::Command;
+
+/// How many rows are fetched at a time, and how many wait for a slow client.
+const ROWS: usize = 64;
+
+/// Writes to and reads from one engine.
+pub struct Grants {
+    engine: Engine,
+}
+
+impl Grants {
+    /// The service of `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+/// Has `engine` write what a request came to, and logs what is refused.
+pub(super) async fn write(
+    engine: &Engine,
+    method: &'static str,
+    command: Result<Command, Malformed>,
+    deadline: Option<Instant>,
+    shape: Shape<'_>,
+) -> Result<Written, Status> {
+    let command = command.map_err(|malformed| write_refused(malformed.into(), method, ""))?;
+    let actor = command.options.actor.clone();
+    let written = engine.write(command, deadline).await;
+    written.map_err(|error| {
+        let actor = actor.as_ref().map(ToString::to_string);
+        let failure = write_failure(error, shape);
+        write_refused(failure, method, actor.as_deref().unwrap_or_default())
+    })
+}
+
+#[tonic::async_trait]
+impl server::GrantService for Grants {
+    async fn grant(
+        &self,
+        request: Request<proto::GrantRequest>,
+    ) -> Result<Response<proto::GrantResponse>, Status> {
+        let deadline = deadline(&request);
+        let command = writes::grant(request.into_inner());
+        let shape = Shape::Tuples;
+        let written = write(&self.engine, "Grant", command, deadline, shape).await?;
+        Ok(Response::new(answers::granted(written)))
+    }
+
+    async fn revoke(
+        &self,
+        request: Request<proto::RevokeRequest>,
+    ) -> Result<Response<proto::RevokeResponse>, Status> {
+        let deadline = deadline(&request);
+        let command = writes::revoke(request.into_inner());
+        let shape = Shape::Tuples;
+        let written = write(&self.engine, "Revoke", command, deadline, shape).await?;
+        Ok(Response::new(answers::revoked(written)))
+    }
+
+    async fn write(
+        &self,
+        request: Request<proto::WriteRequest>,
+    ) -> Result<Response<proto::WriteResponse>, Status> {
+        let deadline = deadline(&request);
+        let command = writes::write(request.into_inner());
+        let shape = Shape::Updates;
+        let written = write(&self.engine, "Write", command, deadline, shape).await?;
+        Ok(Response::new(answers::written(written)))
+    }
+
+    type ReadTuplesStream = ReceiverStream<Result<proto::ReadTuplesResponse, Status>>;
+
+    async fn read_tuples(
+        &self,
+        request: Request<proto::ReadTuplesRequest>,
+    ) -> Result<Response<Self::ReadTuplesStream>, Status> {
+        let deadline = deadline(&request);
+        let wanted = reads::tuples(request.into_inner()).map_err(Failure::from)?;
+        let reads::TuplesWanted {
+            filter,
+            at,
+            limit,
+            cursor,
+        } = wanted;
+        let rows = (self.engine)
+            .read_tuples(filter, at, limit, cursor.as_deref(), deadline)
+            .await
+            .map_err(Failure::from)?;
+        let (sender, receiver) = mpsc::channel(ROWS);
+        tokio::spawn(send_until(deadline, rows, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type ImportStream = Empty<Result<proto::ImportResponse, Status>>;
+
+    async fn import(
+        &self,
+        _: Request<Streaming<proto::ImportRequest>>,
+    ) -> Result<Response<Self::ImportStream>, Status> {
+        Err(not_implemented("Import"))
+    }
+
+    type ExportStream = Empty<Result<proto::ExportResponse, Status>>;
+
+    async fn export(
+        &self,
+        _: Request<proto::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        Err(not_implemented("Export"))
+    }
+}
+
+type Rows = mpsc::Sender<Result<proto::ReadTuplesResponse, Status>>;
+
+async fn send_until(deadline: Option<Instant>, rows: TupleRows, sender: Rows) {
+    let Some(deadline) = deadline else {
+        return send_rows(rows, &sender).await;
+    };
+    let sent = tokio::time::timeout_at(deadline.into(), send_rows(rows, &sender)).await;
+    if sent.is_err() {
+        let message = "the deadline passed before all tuples were sent";
+        let failure = Failure::new(reason::DEADLINE_EXCEEDED, message);
+        // A client that has gone, or does not read, knows its deadline itself.
+        let _ = sender.try_send(Err(failure.into()));
+    }
+}
+
+/// Sends all rows; ends early where the client has gone.
+async fn send_rows(mut rows: TupleRows, sender: &Rows) {
+    let token = rows.token();
+    loop {
+        let batch = match rows.next(ROWS).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                let _ = sender.send(Err(Failure::from(error).into())).await;
+                return;
+            }
+        };
+        if batch.is_empty() {
+            return;
+        }
+        for row in batch {
+            if sender
+                .send(Ok(answers::tuple_row(row, token)))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Listeners, layers, health, reflection, and how serving ends.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+
+use self::gate::Gate;
+use self::health::Health;
+use crate::engine::{Engine, EngineError};
+
+mod gate;
+
+mod guard;
+
+mod health;
+
+mod listen;
+
+mod routes;
+
+pub use listen::{
+    DEFAULT_ADDRESS, ListenAddress, ListenError, Listener, MalformedAddress, NotOpen, SocketFile,
+    may_listen,
+};
+
+/// The most bytes of a request's headers.
+const MAX_HEADER_BYTES: u32 = 16 * 1_024;
+/// The most requests that one connection has open at a time.
+const MAX_STREAMS: u32 = 1_024;
+/// How much of one request, and of all of a connection, is taken before it was looked at.
+const STREAM_WINDOW: u32 = 1_024 * 1_024;
+const CONNECTION_WINDOW: u32 = 4 * 1_024 * 1_024;
+/// How long a connection is quiet before its other end is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait after a connection could not be accepted: the files of the process may have
+/// run out, and trying at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The most bytes of one message that comes in.
+    pub max_message_bytes: usize,
+    /// How long requests that are under way may take to end once serving is to end.
+    pub drain: Duration,
+}
+
+impl Default for ServeOptions {
+    /// 4 MiB, 30 s.
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 4 * 1_024 * 1_024,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why serving failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptors of the services do not fit together.
+    #[error("reflection can't be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The engine did not close cleanly.
+    #[error("the engine did not close cleanly: {0}")]
+    Close(EngineError),
+}
+
+/// Serves `engine` on all `listeners` until `shutdown` is there; then takes no more connections,
+/// lets what is under way end, and closes the engine.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(
+    engine: Engine,
+    listeners: Vec<Listener>,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let mut serving = Serving::new(options).await?;
+    serving.open(&engine).await?;
+    serving.listen(listeners);
+    serving.until(shutdown, &engine).await;
+    tracing::info!("serving ends: waiting for the requests that are under way");
+    serving.end().await;
+    engine.close().await.map_err(ServeError::Close)
+}
+
+/// As [`serve`], from before the engine stands: until `opening` hands it over, health says
+/// NOT_SERVING and the services that they are starting. `None` ends serving: there is no engine,
+/// and whoever tried to open it knows why.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve_opening(
+    opening: impl Future<Output = Option<Engine>>,
+    listeners: Vec<Listener>,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let mut shutdown = pin!(shutdown);
+    let mut serving = Serving::new(options).await?;
+    serving.listen(listeners);
+    let engine = tokio::select! {
+        engine = opening => engine,
+        () = &mut shutdown => None,
+    };
+    let Some(engine) = engine else {
+        serving.end().await;
+        return Ok(());
+    };
+    serving.open(&engine).await?;
+    serving.until(shutdown, &engine).await;
+    tracing::info!("serving ends: waiting for the requests that are under way");
+    serving.end().await;
+    engine.close().await.map_err(ServeError::Close)
+}
+
+/// A server from its first listener to its last request.
+struct Serving {
+    options: ServeOptions,
+    health: Health,
+    gate: Gate,
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+}
+
+impl Serving {
+    async fn new(options: ServeOptions) -> Result<Self, ServeError> {
+        let health = Health::starting().await;
+        Ok(Self {
+            options,
+            gate: Gate::new(routes::early(&health)?),
+            health,
+            stop: watch::Sender::new(false),
+            servers: JoinSet::new(),
+        })
+    }
+
+    fn listen(&mut self, listeners: Vec<Listener>) {
+        for listener in listeners {
+            let stopping = self.stop.subscribe();
+            self.servers
+                .spawn(listen(listener, self.gate.clone(), stopping));
+        }
+    }
+
+    async fn open(&self, engine: &Engine) -> Result<(), ServeError> {
+        self.gate
+            .open(routes::all(engine, &self.options, &self.health)?);
+        self.health.report(engine).await;
+        Ok(())
+    }
+
+    async fn until(&self, shutdown: impl Future<Output = ()>, engine: &Engine) {
+        tokio::select! {
+            () = shutdown => {}
+            () = self.health.follow(engine) => {}
+        }
+    }
+
+    async fn end(self) {
+        let span = self.options.drain;
+        self.health.stopping().await;
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(span, self.servers.join_all()).await;
+        if ended.is_err() {
+            tracing::warn!(?span, "some requests did not end in time and are cut off");
+        }
+    }
+}
+
+async fn listen(listener: Listener, gate: Gate, stopping: watch::Receiver<bool>) {
+    match listener {
+        Listener::Tcp(listener) => {
+            let incoming = TcpListenerStream::new(listener).map(undelayed);
+            serve_connections(incoming, gate, stopping).await;
+        }
+        Listener::Unix(listener, _file) => {
+            serve_connections(UnixListenerStream::new(listener), gate, stopping).await;
+        }
+    }
+}
+
+fn undelayed(accepted: io::Result<TcpStream>) -> io::Result<TcpStream> {
+    let stream = accepted?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn serve_connections<IO>(
+    incoming: impl Stream<Item = io::Result<IO>>,
+    gate: Gate,
+    mut stopping: watch::Receiver<bool>,
+) where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let stopped = async move {
+        // An error says that the sender is gone, which is an end as well.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    let served = server()
+        .serve_with_incoming_shutdown(gate, incoming.then(paused), stopped)
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "a listener ended");
+    }
+}
+
+async fn paused<IO>(accepted: io::Result<IO>) -> io::Result<IO> {
+    if let Err(error) = &accepted {
+        tracing::warn!(%error, "a connection could not be accepted");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+    accepted
+}
+
+fn server() -> Server<tower::layer::util::Stack<guard::Guard, tower::layer::util::Identity>> {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(guard::Guard)
+}
+
+/// Ends with the first SIGTERM or SIGINT; the second one ends the process at once.
+///
+/// # Errors
+/// Where the process can't listen to signals.
+pub fn signals() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tokio::spawn(async move {
+            either(&mut terminate, &mut interrupt).await;
+            std::process::exit(130);
+        });
+    })
+}
+
+async fn either(first: &mut Signal, second: &mut Signal) {
+    tokio::select! {
+        _ = first.recv() => {}
+        _ = second.recv() => {}
+    }
+}
