@@ -34,3 +34,5 @@ pub mod api;
 pub mod server;
 
 pub mod telemetry;
+
+pub mod cli;

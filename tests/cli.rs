@@ -1,0 +1,251 @@
+//! The binary as its users run it: a server on a port of its own, and commands that ask it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// A server that ends with its test.
+struct Server {
+    process: Child,
+    url: String,
+    printed: Vec<String>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Server {
+    fn start(flags: &[&str]) -> Self {
+        let mut process = Command::new(BINARY)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut printed = Vec::new();
+        for line in lines {
+            printed.push(line.unwrap());
+            if printed.last().unwrap().trim().starts_with("try") {
+                break;
+            }
+        }
+        let listening = printed
+            .iter()
+            .find_map(|line| line.trim().strip_prefix("listening"));
+        let url = listening
+            .expect("it says where it listens")
+            .trim()
+            .to_owned();
+        Self {
+            process,
+            url,
+            printed,
+        }
+    }
+
+    /// Runs a command and gives its exit code and what it printed, both streams after another.
+    fn run(&self, words: &[&str]) -> (i32, String) {
+        let output = Command::new(BINARY)
+            .args(words)
+            .env("PORTCULLIS_SERVER", &self.url)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    }
+
+    fn check(&self, line: &str, code: i32, part: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (have, text) = self.run(&words);
+        assert_eq!(have, code, "{line}\n{text}");
+        assert!(text.contains(part), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn a_fresh_server_answers_grants_and_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = Server::start(&["--data", data.to_str().unwrap()]);
+    let printed = server.printed.join("\n");
+    for part in [
+        "data",
+        "template scoped-groups",
+        "tuples",
+        "revision",
+        "anyone on this machine",
+        "grpcurl",
+    ] {
+        assert!(printed.contains(part), "{part} is not in\n{printed}");
+    }
+    server.check("health", 0, "SERVING");
+    server.check("check user:alice deploy environment:prod", 0, "ALLOWED");
+    server.check("check user:grace deploy environment:prod", 1, "DENIED: ");
+    server.check(
+        "check user:grace deplyo environment:prod",
+        3,
+        "did you mean \"deploy\"?",
+    );
+    server.check(
+        "check user:grace deplyo environment:prod",
+        3,
+        "where:  permission",
+    );
+    server.check("check usr:grace deploy environment:prod", 3, "UNKNOWN_TYPE");
+    server.check("check grace deploy environment:prod", 64, "has no ':'");
+    server.check(
+        "--json check user:alice deploy environment:prod",
+        0,
+        "\"decision\":\"ALLOWED\"",
+    );
+
+    server.check(
+        "grant environment:prod#guest@user:bob --dry-run",
+        0,
+        "would have granted 1",
+    );
+    server.check("check user:bob inspect environment:prod", 1, "DENIED");
+    server.check(
+        "grant environment:prod#guest@user:bob --expires 24h",
+        0,
+        "granted 1 at revision 2@",
+    );
+    server.check("check user:bob inspect environment:prod", 0, "ALLOWED");
+    server.check(
+        "tuples @user:bob",
+        0,
+        "environment:prod#guest@user:bob[expiration:",
+    );
+    server.check("revoke environment:prod#guest@user:bob", 0, "revoked 1");
+    server.check(
+        "revoke environment:prod#guest@user:bob",
+        0,
+        "no such tuple stands",
+    );
+    server.check(
+        "grant environment:prod#guest@user:bob[expiration:tomorrow]",
+        64,
+        "neither [caveat]",
+    );
+    server.check("health NoSuchService", 1, "no service \"NoSuchService\"");
+    server.check("--json chekc", 64, "{\"error\":");
+    server.check("check user:bob inspect environment:prod", 1, "DENIED");
+    server.check(
+        "grant environment:prod#gest@user:bob",
+        1,
+        "did you mean \"guest\"?",
+    );
+    server.check(
+        "revoke --matching environment:prod# --limit 1",
+        1,
+        "LIMIT_EXCEEDED",
+    );
+    server.check("schema read", 0, "definition environment {");
+
+    let second = Command::new(BINARY)
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--data",
+            data.to_str().unwrap(),
+        ])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{told}");
+    assert!(told.contains("is open in another process"), "{told}");
+}
+
+#[test]
+fn a_schema_of_ones_own_is_served_and_orphans_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let caveat = "caveat open(hour int) { hour > 8 }\ndefinition user {}\n";
+    let first = file(
+        "a.zed",
+        &format!("{caveat}definition doc {{ relation viewer: user with open }}\n"),
+    );
+    let other = file(
+        "b.zed",
+        &format!("{caveat}definition book {{ relation viewer: user }}\n"),
+    );
+    let server = Server::start(&["--memory", "--schema", &first]);
+    server.check("check user:a viewer doc:x", 1, "DENIED");
+    server.check("grant doc:x#viewer@user:a[open]", 0, "granted 1");
+    server.check("check user:a viewer doc:x", 2, "CONDITIONAL");
+    server.check(
+        "check user:a viewer doc:x --context {\"hour\":9}",
+        0,
+        "ALLOWED",
+    );
+    server.check(
+        "check user:a viewer doc:x --context {\"hour\":\"x\"}",
+        3,
+        "CAVEAT_CONTEXT_INVALID",
+    );
+    server.check(&format!("schema diff {other}"), 0, "doc");
+    server.check(&format!("schema write {other}"), 1, "SCHEMA_WOULD_ORPHAN");
+    server.check("revoke doc:x#viewer@user:a", 0, "revoked 1");
+    server.check(&format!("schema write {other}"), 0, "written at revision");
+}
+
+#[test]
+fn where_it_must_not_serve_it_says_why() {
+    let check = |words: &[&str], code: i32, part: &str| {
+        let output = Command::new(BINARY)
+            .arg("serve")
+            .args(words)
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}\n{told}");
+        assert!(told.contains(part), "{words:?}\n{told}");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    check(
+        &["--memory", "--listen", &address],
+        1,
+        "choose another address with --listen",
+    );
+    check(&["--memory", "--listen", "0.0.0.0:0"], 64, "--open");
+    check(
+        &["--listen", "127.0.0.1:0", "--data", file.to_str().unwrap()],
+        1,
+        "is not a directory",
+    );
+    let socket = format!("unix:{}", file.display());
+    check(&["--memory", "--listen", &socket], 1, "it is no socket");
+    check(&["--memory", "--log", "infoo"], 64, "says no level");
+    check(&["--memory", "--max-queue", "0"], 64, "--max-queue");
+    check(
+        &["--memory", "--schema", "no-such-file.zed"],
+        1,
+        "can't read no-such-file.zed",
+    );
+}
