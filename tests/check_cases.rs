@@ -362,3 +362,27 @@ definition doc {
     let asked = "doc:i0#p1@doc:i3#p2";
     check(schema, &tuples, asked, r#"{"a":6}"#, "needs b,n");
 }
+
+#[test]
+fn bounds_close_in_until_neither_changes() {
+    // Of the random world of seed 5001602: the upper bound falls after the lower one has settled.
+    let schema = "definition user {}
+definition folder {
+    relation r1: folder#p0 | user
+    permission p0 = (r1.any(p1) - r1.all(r1))
+    permission p1 = (r1 - ((p0 - folder.r1<-p1) + (r1.any(p1) + folder.r1<-r1)))
+}";
+    let tuples = [
+        "folder:i1#r1@folder:i1#p0",
+        "folder:i0#r1@folder:i2#p0",
+        "folder:i0#r1@folder:i1#p0",
+        "folder:i1#r1@folder:i2#p0",
+    ];
+    check(
+        schema,
+        &tuples,
+        "folder:i0#p1@folder:i2#p0",
+        "{}",
+        "allowed",
+    );
+}
