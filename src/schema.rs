@@ -54,6 +54,9 @@ pub struct MemberId(pub u32);
 impl RelId {
     /// No relation: a subject that is an object itself.
     pub const NONE: Self = Self(u16::MAX);
+    /// Of a rule (see [`Member::is_rule`]), which has no name that anything could refer to. Not
+    /// [`RelId::NONE`]: an object itself is a subject, a rule on it never is.
+    pub const RULE: Self = Self(u16::MAX - 1);
 }
 
 /// All names that any schema of this store has ever had, each with its number for good.
@@ -87,7 +90,7 @@ impl Interned {
         }
         let number = u16::try_from(self.names.len())
             .ok()
-            .filter(|n| *n < u16::MAX)?;
+            .filter(|n| *n < RelId::RULE.0)?;
         let name: Arc<str> = name.into();
         self.names.push(name.clone());
         self.numbers.insert(name, number);
@@ -129,17 +132,17 @@ impl Names {
         self.caveats.name(id.0)
     }
 
-    /// Finds or adds a type's name; `None` once there are 65,535.
+    /// Finds or adds a type's name; `None` once there are 65,534.
     pub fn intern_type(&mut self, name: &str) -> Option<TypeId> {
         self.types.intern(name).map(TypeId)
     }
 
-    /// Finds or adds a relation's or permission's name; `None` once there are 65,535.
+    /// Finds or adds a relation's or permission's name; `None` once there are 65,534.
     pub fn intern_rel(&mut self, name: &str) -> Option<RelId> {
         self.relations.intern(name).map(RelId)
     }
 
-    /// Finds or adds a caveat's name; `None` once there are 65,535.
+    /// Finds or adds a caveat's name; `None` once there are 65,534.
     pub fn intern_caveat(&mut self, name: &str) -> Option<CaveatId> {
         self.caveats.intern(name).map(CaveatId)
     }
@@ -180,7 +183,7 @@ pub struct Schema {
     pub names: Arc<Names>,
     /// In the order of the text.
     pub types: Vec<TypeDef>,
-    /// Relations and permissions of all types.
+    /// Relations and permissions of all types, then the rules on writes and locks.
     pub members: Vec<Member>,
     /// In the order of the text.
     pub caveats: Vec<Arc<CaveatDef>>,
@@ -207,6 +210,8 @@ pub struct TypeDef {
     pub doc: Doc,
     /// Relations and permissions, in the order of the text.
     pub members: Vec<MemberId>,
+    /// The rules that are judged on its objects: see [`Member::is_rule`].
+    pub rules: Vec<MemberId>,
     /// The lock modes, in the order of the text.
     pub locks: Vec<LockDef>,
     /// Which roles may be assigned on it.
@@ -224,7 +229,8 @@ pub struct Doc {
     pub sensitive: bool,
 }
 
-/// A relation or permission of one type.
+/// A relation or permission of one type, or a rule: what stands behind `granted by`, `revoked by`,
+/// `requires` and `except`, as a permission that nothing refers to by name.
 #[derive(Debug, Clone)]
 pub struct Member {
     /// The type it belongs to.
@@ -256,11 +262,11 @@ pub struct Relation {
     /// `min N`; 0 where there is none.
     pub min: u64,
     /// `granted by`.
-    pub granted_by: Option<Expr>,
+    pub granted_by: Option<MemberId>,
     /// `revoked by`.
-    pub revoked_by: Option<Expr>,
+    pub revoked_by: Option<MemberId>,
     /// `requires`.
-    pub requires: Option<Expr>,
+    pub requires: Option<MemberId>,
 }
 
 /// One alternative of a relation's type: `user`, `user:*`, `team#member`, with what its tuples
@@ -344,7 +350,7 @@ pub struct RolesDef {
     /// Who may be assigned one.
     pub held_by: Vec<SubjectType>,
     /// Who may create, change and delete them.
-    pub granted_by: Option<Expr>,
+    pub granted_by: Option<MemberId>,
     /// Nobody gives what they do not have.
     pub capped: bool,
     /// In the order of the text.
@@ -361,7 +367,7 @@ pub struct BuiltinDef {
     /// `None`: `*`, every permission that says `any`.
     pub includes: Option<Vec<MemberId>>,
     /// Replaces the `assigns` rule for it.
-    pub granted_by: Option<Expr>,
+    pub granted_by: Option<MemberId>,
     /// `min N`; 0 where there is none.
     pub min: u64,
 }
@@ -372,7 +378,7 @@ pub struct AssignsDef {
     /// Which roles.
     pub roles: RolesId,
     /// Who may assign them.
-    pub granted_by: Option<Expr>,
+    pub granted_by: Option<MemberId>,
     /// Nobody gives what they do not have.
     pub capped: bool,
     /// Relations over which roles held elsewhere hold here too.
@@ -389,9 +395,9 @@ pub struct LockDef {
     /// `None`: `*`, all relations and permissions.
     pub blocks: Option<Vec<MemberId>>,
     /// Who is not touched.
-    pub except: Option<Expr>,
+    pub except: Option<MemberId>,
     /// Who may place and lift it.
-    pub granted_by: Option<Expr>,
+    pub granted_by: Option<MemberId>,
     /// Relations over which one held elsewhere arrives here.
     pub inherits: Vec<MemberId>,
     /// Whether tuples of the resource can't be written while it is held.
@@ -498,6 +504,12 @@ impl Schema {
 }
 
 impl Member {
+    /// Whether it is a rule and no relation or permission: its name is for people only, such as
+    /// `owner (granted by)`.
+    pub fn is_rule(&self) -> bool {
+        self.rel == RelId::RULE
+    }
+
     /// The relation that it is, where it is one.
     pub fn relation(&self) -> Option<&Relation> {
         match &self.kind {

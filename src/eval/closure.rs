@@ -183,7 +183,11 @@ impl<'a> Closure<'a> {
         if who.is_wildcard {
             return;
         }
-        for member in (ground.schema.type_def(who.kind)).map_or(&[][..], |kind| &kind.members) {
+        let kind = ground.schema.type_def(who.kind);
+        for member in kind
+            .iter()
+            .flat_map(|kind| kind.members.iter().chain(&kind.rules))
+        {
             if let Some(sure) = ground.programs.get(*member).itself {
                 self.add(ground, who.node, *member, sure, 0, Step::Same);
             }

@@ -236,7 +236,8 @@ impl Schema {
     }
 
     fn known_anywhere(&self, field: &'static str, name: &str) -> Result<(), NotAdmitted> {
-        let counts = |m: &&super::Member| field == "subject" || m.relation().is_some();
+        let counts =
+            |m: &&super::Member| !m.is_rule() && (field == "subject" || m.relation().is_some());
         let mut known = self.members.iter().filter(counts).map(|m| &*m.name);
         if known.clone().any(|known| known == name) {
             return Ok(());

@@ -5,7 +5,7 @@ mod graph;
 
 use super::diagnostic::Report;
 use super::lexer::Span;
-use super::{Expr, MemberId, MemberKind, Schema};
+use super::{MemberId, MemberKind, Schema};
 use graph::{Edge, Graph, Through};
 
 /// Reports what is wrong with, or odd about, a compiled schema; `spans` says where each member
@@ -136,10 +136,10 @@ impl Checker<'_> {
             let MemberKind::Relation(relation) = &member.kind else {
                 continue;
             };
-            let Some(rule) = &relation.requires else {
+            let Some(rule) = relation.requires else {
                 continue;
             };
-            if !self.excludes(rule, &excludes) {
+            if excludes.get(rule.0 as usize) != Some(&true) {
                 continue;
             }
             let message = format!("what `{}` requires reaches a `-`", member.name);
@@ -149,14 +149,5 @@ impl Checker<'_> {
                 "`requires` judges a grant, not what holds later: and it into the permission where access must end with it".into(),
             );
         }
-    }
-
-    fn excludes(&self, rule: &Expr, excludes: &[bool]) -> bool {
-        let mut edges = Vec::new();
-        graph::edges_of(self.schema, rule, false, &mut edges);
-        graph::has_exclusion(rule)
-            || edges
-                .iter()
-                .any(|edge| excludes.get(edge.to) == Some(&true))
     }
 }

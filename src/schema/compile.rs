@@ -187,6 +187,7 @@ impl Compiler<'_, '_> {
             name: definition.name.text.as_str().into(),
             doc: definition.doc.clone(),
             members: Vec::new(),
+            rules: Vec::new(),
             locks: Vec::new(),
             assigns: Vec::new(),
         });

@@ -90,9 +90,9 @@ fn of_type(schema: &Schema, definition: &TypeDef, facts: &mut BTreeMap<String, A
                 vec![
                     ("types", types(schema, &relation.subjects)),
                     ("min", number(relation.min)),
-                    ("granted by", rule(schema, relation.granted_by.as_ref())),
-                    ("revoked by", rule(schema, relation.revoked_by.as_ref())),
-                    ("requires", rule(schema, relation.requires.as_ref())),
+                    ("granted by", rule(schema, relation.granted_by)),
+                    ("revoked by", rule(schema, relation.revoked_by)),
+                    ("requires", rule(schema, relation.requires)),
                 ],
             ),
         };
@@ -105,7 +105,7 @@ fn of_type(schema: &Schema, definition: &TypeDef, facts: &mut BTreeMap<String, A
     for assigns in &definition.assigns {
         let what = format!("assigns {name}.{}", roles_name(schema, assigns.roles));
         let aspects = vec![
-            ("granted by", rule(schema, assigns.granted_by.as_ref())),
+            ("granted by", rule(schema, assigns.granted_by)),
             ("capped", flag(assigns.capped)),
             ("inherits", members(schema, &assigns.inherits)),
         ];
@@ -120,8 +120,8 @@ fn of_lock(schema: &Schema, lock: &LockDef) -> Aspects {
             "blocks",
             blocks.map_or("*".into(), |ids| members(schema, ids)),
         ),
-        ("except", rule(schema, lock.except.as_ref())),
-        ("granted by", rule(schema, lock.granted_by.as_ref())),
+        ("except", rule(schema, lock.except)),
+        ("granted by", rule(schema, lock.granted_by)),
         ("inherits", members(schema, &lock.inherits)),
         ("seals", flag(lock.seals)),
         doc(&lock.doc),
@@ -153,7 +153,7 @@ fn of_roles(schema: &Schema, roles: &RolesDef, facts: &mut BTreeMap<String, Aspe
     let aspects = vec![
         ("owner", schema.names.type_name(roles.owner).to_owned()),
         ("held by", types(schema, &roles.held_by)),
-        ("granted by", rule(schema, roles.granted_by.as_ref())),
+        ("granted by", rule(schema, roles.granted_by)),
         ("capped", flag(roles.capped)),
         doc(&roles.doc),
     ];
@@ -169,7 +169,7 @@ fn of_roles(schema: &Schema, roles: &RolesDef, facts: &mut BTreeMap<String, Aspe
         });
         let aspects = vec![
             ("includes", includes),
-            ("granted by", rule(schema, builtin.granted_by.as_ref())),
+            ("granted by", rule(schema, builtin.granted_by)),
             ("min", number(builtin.min)),
             doc(&builtin.doc),
         ];
@@ -205,8 +205,11 @@ fn roles_name(schema: &Schema, id: RolesId) -> &str {
     roles.map_or("", |roles| &roles.name)
 }
 
-fn rule(schema: &Schema, expr: Option<&Expr>) -> String {
-    expr.map_or(String::new(), |expr| show(schema, expr))
+fn rule(schema: &Schema, id: Option<MemberId>) -> String {
+    match id.map(|id| &schema.member(id).kind) {
+        Some(MemberKind::Permission(expr)) => show(schema, expr),
+        _ => String::new(),
+    }
 }
 
 fn types(schema: &Schema, subjects: &[SubjectType]) -> String {

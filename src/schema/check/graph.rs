@@ -89,7 +89,7 @@ impl Graph {
 }
 
 /// Whether a `-` stands in an expression; the parser has bounded how deep it nests.
-pub(super) fn has_exclusion(expr: &Expr) -> bool {
+fn has_exclusion(expr: &Expr) -> bool {
     match expr {
         Expr::Exclusion(..) => true,
         Expr::Union(parts) | Expr::Intersection(parts) => parts.iter().any(has_exclusion),
@@ -116,10 +116,10 @@ fn edge(to: MemberId, through: Through, negative: bool) -> Edge {
 }
 
 /// What an expression's value is made of. The parser has bounded how deep it nests.
-pub(super) fn edges_of(schema: &Schema, expr: &Expr, negative: bool, edges: &mut Vec<Edge>) {
+fn edges_of(schema: &Schema, expr: &Expr, negative: bool, edges: &mut Vec<Edge>) {
     match expr {
-        Expr::Nil | Expr::Itself | Expr::Role(..) => {}
-        Expr::AnyRole(roles) | Expr::SomeRole(roles) => {
+        Expr::Nil | Expr::Itself => {}
+        Expr::AnyRole(roles) | Expr::SomeRole(roles) | Expr::Role(roles, _) => {
             let roles = schema.roles.get(usize::from(roles.0));
             let mut sets = Vec::new();
             let held = Relation {

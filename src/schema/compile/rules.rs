@@ -5,12 +5,22 @@ use std::collections::{HashMap, HashSet};
 use super::super::ast::{self, Choice, Clauses, Expr as TreeExpr, Item, Name, Statement, Tree};
 use super::super::lexer::Span;
 use super::super::{
-    AssignsDef, BuiltinDef, Expr, LockDef, Member, MemberId, MemberKind, RolesId, SubjectForm,
-    TypeId,
+    AssignsDef, BuiltinDef, Doc, Expr, LockDef, Member, MemberId, MemberKind, RelId, RolesId,
+    SubjectForm, TypeId,
 };
 use super::Compiler;
 use super::expr::Place;
 use super::partials::Flat;
+
+/// Which rule is compiled: the type it is judged on, and what it is called.
+#[derive(Clone, Copy)]
+struct RuleOf<'n> {
+    owner: TypeId,
+    /// What kind of statement it stands in; empty for a relation.
+    word: &'static str,
+    name: &'n Name,
+    clause: &'static str,
+}
 
 impl Compiler<'_, '_> {
     /// Compiles everything that may name relations, roles and locks.
@@ -119,9 +129,19 @@ impl Compiler<'_, '_> {
             }
             Statement::Relation(relation) => {
                 let clauses = &relation.clauses;
-                let granted_by = self.rule(owner, clauses.granted_by.as_ref());
-                let revoked_by = self.rule(owner, clauses.revoked_by.as_ref());
-                let requires = self.rule(owner, clauses.requires.as_ref());
+                let name = &relation.name;
+                let mut rule = |clause, tree: &Option<TreeExpr>| {
+                    let of = RuleOf {
+                        owner,
+                        word: "",
+                        name,
+                        clause,
+                    };
+                    self.rule(of, tree.as_ref())
+                };
+                let granted_by = rule("granted by", &clauses.granted_by);
+                let revoked_by = rule("revoked by", &clauses.revoked_by);
+                let requires = rule("requires", &clauses.requires);
                 let member = self.schema.members.get_mut(place);
                 if let Some(Member {
                     kind: MemberKind::Relation(relation),
@@ -137,12 +157,27 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn rule(&mut self, owner: TypeId, tree: Option<&TreeExpr>) -> Option<Expr> {
+    /// Compiles a rule to a member of its own, which no name leads to.
+    fn rule(&mut self, of: RuleOf<'_>, tree: Option<&TreeExpr>) -> Option<MemberId> {
+        let tree = tree?;
         let place = Place {
-            owner,
+            owner: of.owner,
             permission: false,
         };
-        tree.map(|tree| self.expr(place, tree))
+        let expr = self.expr(place, tree);
+        let id = MemberId(u32::try_from(self.schema.members.len()).ok()?);
+        self.schema.members.push(Member {
+            owner: of.owner,
+            rel: RelId::RULE,
+            name: format!("{}{} ({})", of.word, of.name.text, of.clause).into(),
+            doc: Doc::default(),
+            kind: MemberKind::Permission(expr),
+        });
+        self.spans.push(of.name.span);
+        let place = *self.schema.type_places.get(usize::from(of.owner.0))?;
+        let definition = self.schema.types.get_mut(usize::from(place?))?;
+        definition.rules.push(id);
+        Some(id)
     }
 
     fn locks(&mut self, place: usize, owner: TypeId, definition: &Flat<'_>) {
@@ -176,12 +211,21 @@ impl Compiler<'_, '_> {
             let definition = compiler.schema.type_def(kind);
             definition.is_some_and(|d| d.locks.iter().any(|l| *l.name == *lock.name.text))
         });
+        let mut rule = |clause, tree: &Option<TreeExpr>| {
+            let of = RuleOf {
+                owner,
+                word: "lock ",
+                name: &lock.name,
+                clause,
+            };
+            self.rule(of, tree.as_ref())
+        };
         LockDef {
             name: lock.name.text.as_str().into(),
             doc: lock.doc.clone(),
             blocks,
-            except: self.rule(owner, clauses.except.as_ref()),
-            granted_by: self.rule(owner, clauses.granted_by.as_ref()),
+            except: rule("except", &clauses.except),
+            granted_by: rule("granted by", &clauses.granted_by),
             inherits,
             seals: clauses.seals,
         }
@@ -267,9 +311,15 @@ impl Compiler<'_, '_> {
                 let definition = compiler.schema.type_def(kind);
                 definition.is_some_and(|d| d.assigns.iter().any(|a| a.roles == roles))
             });
+            let of = RuleOf {
+                owner,
+                word: "assigns ",
+                name: &one.roles,
+                clause: "granted by",
+            };
             compiled.push(AssignsDef {
                 roles,
-                granted_by: self.rule(owner, one.clauses.granted_by.as_ref()),
+                granted_by: self.rule(of, one.clauses.granted_by.as_ref()),
                 capped: one.clauses.capped,
                 inherits,
             });
@@ -290,15 +340,26 @@ impl Compiler<'_, '_> {
         let held_by = self.subject_types(&tree.clauses.held_by);
         // An unknown owner was reported; what its rules say can't be judged.
         let known = self.schema.type_def(owner).is_some();
-        let judged = |compiler: &mut Self, tree: Option<&TreeExpr>| {
-            compiler.rule(owner, tree.filter(|_| known))
+        let judged = |compiler: &mut Self, word, name, tree: Option<&TreeExpr>| {
+            let of = RuleOf {
+                owner,
+                word,
+                name,
+                clause: "granted by",
+            };
+            compiler.rule(of, tree.filter(|_| known))
         };
-        let granted_by = judged(self, tree.clauses.granted_by.as_ref());
+        let granted_by = judged(self, "roles ", &tree.name, tree.clauses.granted_by.as_ref());
         let mut builtins = Vec::new();
         for builtin in &tree.builtins {
             builtins.push((
                 self.includes(id, &builtin.clauses),
-                judged(self, builtin.clauses.granted_by.as_ref()),
+                judged(
+                    self,
+                    "builtin ",
+                    &builtin.name,
+                    builtin.clauses.granted_by.as_ref(),
+                ),
             ));
         }
         let Some(roles) = self.schema.roles.get_mut(place) else {
