@@ -1,4 +1,4 @@
-//! Checks in process, on the world of `world/mod.rs`: `cargo bench --bench check`.
+//! Checks in process, on the world of `src/workload.rs`: `cargo bench --bench check`.
 //!
 //! `PORTCULLIS_WORLD` scales the world, in percent (100 unless said).
 #![allow(
@@ -7,8 +7,6 @@
     clippy::print_stdout,
     missing_docs
 )]
-
-mod world;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -21,14 +19,15 @@ use portcullis::revision::Revision;
 use portcullis::schema::{Names, RelId, Schema};
 use portcullis::time::Timestamp;
 use portcullis::tuple::{Context, ObjectRef, SubjectRef};
+use portcullis::workload;
 
 fn main() {
     let percent = std::env::var("PORTCULLIS_WORLD")
         .ok()
         .and_then(|n| n.parse().ok());
     let test = std::env::args().any(|argument| argument == "--test");
-    let world = world::World::new(percent.unwrap_or(if test { 1 } else { 100 }));
-    let schema = Schema::compile(world::SCHEMA, &Names::default())
+    let world = workload::World::new(percent.unwrap_or(if test { 1 } else { 100 }));
+    let schema = Schema::compile(workload::SCHEMA, &Names::default())
         .unwrap()
         .schema;
     let begun = Instant::now();
@@ -39,7 +38,7 @@ fn main() {
         begun.elapsed()
     );
     let mut criterion = Criterion::default().configure_from_args();
-    for kind in world::KINDS {
+    for kind in workload::KINDS {
         ask(&mut criterion, &world, &schema, &index, kind);
     }
     criterion.final_summary();
@@ -47,7 +46,7 @@ fn main() {
 
 fn ask(
     criterion: &mut Criterion,
-    world: &world::World,
+    world: &workload::World,
     schema: &Schema,
     index: &Index,
     kind: &'static str,
@@ -84,11 +83,10 @@ fn ask(
     });
 }
 
-fn load(world: &world::World, schema: &Schema) -> Index {
+fn load(world: &workload::World, schema: &Schema) -> Index {
     let mut index = Index::new(1).with_names(Arc::clone(&schema.names));
-    let mut batch = Vec::new();
     let mut revision = Revision(0);
-    world.tuples(|resource, relation, subject| batch.push((resource, relation, subject)));
+    let batch: Vec<_> = world.tuples().collect();
     for part in batch.chunks(10_000) {
         let edits: Vec<Edit<'_>> = part.iter().map(|tuple| edit(schema, tuple)).collect();
         revision = revision.next();

@@ -1,6 +1,6 @@
 //! Checks and grants over gRPC, beside an empty RPC that decodes and encodes the same messages.
 //!
-//! `cargo bench --bench grpc` loads the world of `world/mod.rs` into a server of its own, asks
+//! `cargo bench --bench grpc` loads the world of `src/workload.rs` into a server of its own, asks
 //! each kind of question and the empty server in turn, `ROUNDS` times, and prints requests a
 //! second, CPU of the server a request, and the ratio to the empty one (medians). Then it grants
 //! durably with 64 clients and with one. `-- --short` is one quick round on a small world.
@@ -13,8 +13,6 @@
     missing_docs
 )]
 
-mod world;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -22,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis::api::proto;
+use portcullis::workload;
 use proto::check_service_client::CheckServiceClient;
 use proto::check_service_server::{CheckService, CheckServiceServer};
 use proto::grant_service_client::GrantServiceClient;
@@ -73,13 +72,13 @@ fn main() {
 
 async fn run(plan: &Plan) {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("world.zed"), world::SCHEMA).unwrap();
+    std::fs::write(dir.path().join("world.zed"), workload::SCHEMA).unwrap();
     checks(plan, dir.path()).await;
     grants(plan, dir.path()).await;
 }
 
 async fn checks(plan: &Plan, dir: &Path) {
-    let world = world::World::new(plan.percent);
+    let world = workload::World::new(plan.percent);
     let served = Server::portcullis(dir, &["--memory"]).await;
     let empty = Server::empty(dir).await;
     let count = fill(&world, served.channel.clone()).await;
@@ -91,7 +90,7 @@ async fn checks(plan: &Plan, dir: &Path) {
         "{:>8} {:>10} {:>12} {:>10}",
         "kind", "checks/s", "CPU us each", "x empty"
     );
-    let kinds: Vec<(&str, Vec<proto::CheckRequest>)> = (world::KINDS.iter())
+    let kinds: Vec<(&str, Vec<proto::CheckRequest>)> = (workload::KINDS.iter())
         .map(|kind| (*kind, requests(&world, kind, plan.questions)))
         .collect();
     let mut costs = vec![Vec::new(); kinds.len()];
@@ -113,8 +112,8 @@ async fn checks(plan: &Plan, dir: &Path) {
     println!("{:>8} {rate:>10.0} {cpu:>12.1} {:>10.2}", "empty", 1.0);
 }
 
-fn requests(world: &world::World, kind: &str, count: usize) -> Vec<proto::CheckRequest> {
-    let request = |(subject, permission, resource): world::Question| proto::CheckRequest {
+fn requests(world: &workload::World, kind: &str, count: usize) -> Vec<proto::CheckRequest> {
+    let request = |(subject, permission, resource): workload::Question| proto::CheckRequest {
         subject,
         permission: permission.to_owned(),
         resource,
@@ -156,10 +155,10 @@ async fn ask(server: &Server, requests: &[proto::CheckRequest], span: Duration) 
     (done / begun.elapsed().as_secs_f64(), cpu)
 }
 
-async fn fill(world: &world::World, channel: Channel) -> u64 {
+async fn fill(world: &workload::World, channel: Channel) -> u64 {
     let mut granter = GrantServiceClient::new(channel);
     let (mut batches, mut count) = (vec![Vec::new()], 0);
-    world.tuples(|resource, relation, subject| {
+    for (resource, relation, subject) in world.tuples() {
         if batches
             .last()
             .is_some_and(|batch: &Vec<_>| batch.len() == 10_000)
@@ -174,7 +173,7 @@ async fn fill(world: &world::World, channel: Channel) -> u64 {
             ..proto::Tuple::default()
         };
         batches.last_mut().unwrap().push(tuple);
-    });
+    }
     for batch in &mut batches {
         // One user can be drawn into one team twice.
         batch.sort_by_cached_key(|t| (t.resource.clone(), t.relation.clone(), t.subject.clone()));

@@ -23,6 +23,8 @@ pub mod validation;
 
 pub mod templates;
 
+pub mod workload;
+
 pub mod store;
 
 pub mod commit;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::output::Output;
 use super::{Exit, Usage, banner, read_file, values};
-use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::engine::{Engine, EngineError, EngineOptions, Keeping};
 use crate::eval;
 use crate::plan::{self, Action, Command, Operation, Update, WriteOptions};
 use crate::revision::{Consistency, Epoch};
@@ -47,10 +47,27 @@ pub(super) struct Serve {
     #[arg(long)]
     open: bool,
     #[command(flatten)]
+    log_kept: LogKept,
+    #[command(flatten)]
     limits: Limits,
     /// What to log, to standard error: error, warn, info, debug, or portcullis=debug,info
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: telemetry::Filter,
+}
+
+/// How far back the log goes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Log")]
+struct LogKept {
+    /// Commits from one checkpoint to the next; a start reads the newest and what came after it
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = values::at_least_one_of_many())]
+    checkpoint_every: u64,
+    /// The newest commits that stay in the log behind a checkpoint, for those who lag behind
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    keep_commits: u64,
+    /// How old they may be; older ones go with the next checkpoint [default: any age]
+    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    keep_for: Option<Duration>,
 }
 
 /// How much one request may ask.
@@ -168,6 +185,12 @@ impl Serve {
             },
             batch_items: self.limits.max_batch,
             queue: self.limits.max_queue,
+            keeping: Keeping {
+                checkpoint_every: self.log_kept.checkpoint_every,
+                commits: self.log_kept.keep_commits,
+                age: self.log_kept.keep_for,
+                ..Keeping::default()
+            },
             ..EngineOptions::default()
         }
     }

@@ -77,6 +77,11 @@ pub(super) fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
+/// The same for what is counted across a whole log.
+pub(super) fn at_least_one_of_many() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 /// A limit below which no message of ours could be read.
 pub(super) fn bytes_of_messages() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1024..)

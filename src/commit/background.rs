@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -17,7 +18,8 @@ use crate::store::{Position, Store, StoreError};
 
 use super::Message;
 
-/// When checkpoints are made, and how much of the log stays behind them. In commits.
+/// When checkpoints are made, and how much of the log stays behind them. In commits, but for the
+/// age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
     /// So many after a checkpoint comes the next.
@@ -27,6 +29,8 @@ pub struct Keeping {
     /// The newest that stay in the log, whatever a checkpoint holds: for old states, for watchers
     /// that are behind, and so that a start can also go from the checkpoint before the newest.
     pub commits: u64,
+    /// Older ones go even so, where an age is given. Counted back from the checkpoint's last commit.
+    pub age: Option<Duration>,
 }
 
 impl Default for Keeping {
@@ -35,6 +39,7 @@ impl Default for Keeping {
             checkpoint_every: 200_000,
             checkpoint_at_end: 10_000,
             commits: 200_000,
+            age: None,
         }
     }
 }
@@ -130,7 +135,7 @@ impl Background {
             drop(running.join());
         }
         match self.since_checkpoint >= self.keeping.checkpoint_at_end {
-            true => checkpoint(&*self.store, state, self.keeping.commits),
+            true => checkpoint(&*self.store, state, self.keeping),
             false => Ok(()),
         }
     }
@@ -156,9 +161,9 @@ impl Background {
 
     fn start_checkpoint(&mut self, state: Arc<State>) {
         let (store, outbox) = (Arc::clone(&self.store), self.outbox.clone());
-        let (covered, commits) = (self.since_checkpoint, self.keeping.commits);
+        let (covered, keeping) = (self.since_checkpoint, self.keeping);
         let work = move || {
-            let result = checkpoint(&*store, &state, commits);
+            let result = checkpoint(&*store, &state, keeping);
             drop(state);
             if let Some(outbox) = outbox.upgrade() {
                 let finished = Finished::Checkpoint { covered, result };
@@ -177,17 +182,38 @@ impl Background {
     }
 }
 
-/// Writes the state whole, and lets go of all but the newest `commits` that it holds.
-fn checkpoint(store: &dyn Store, state: &State, commits: u64) -> Result<(), StoreError> {
+/// Writes the state whole, and lets go of the commits behind it that need not stay.
+fn checkpoint(store: &dyn Store, state: &State, keeping: Keeping) -> Result<(), StoreError> {
     let position = Position {
         revision: state.revision,
         chain: state.chain,
     };
     store.checkpoint(position, state.time, &mut |out| state.write_to(out))?;
-    let oldest = state.revision.0.saturating_sub(commits);
-    if let Err(problem) = store.trim(Revision(oldest)) {
+    let by_count = Revision(state.revision.0.saturating_sub(keeping.commits));
+    let trimmed = match keeping.age {
+        None => store.trim(by_count),
+        Some(age) => {
+            last_older(store, state, age).and_then(|by_age| store.trim(by_age.max(by_count)))
+        }
+    };
+    if let Err(problem) = trimmed {
         // The checkpoint stands all the same, and the next one trims what this one did not.
         warn!(%problem, "old commits could not be removed from the log");
     }
     Ok(())
+}
+
+/// The last commit that is older than `age`, where the log still has it; else what it starts after.
+/// Times never run back, so that halving finds it.
+fn last_older(store: &dyn Store, state: &State, age: Duration) -> Result<Revision, StoreError> {
+    let (mut before, mut end) = (store.oldest()?.0, state.revision.0 + 1);
+    while before + 1 < end {
+        let middle = before + (end - before) / 2;
+        let commits = store.read(Revision(middle - 1), 1)?;
+        match commits.first() {
+            Some((commit, _)) if state.time.since(commit.time) > age => before = middle,
+            _ => end = middle,
+        }
+    }
+    Ok(Revision(before))
 }

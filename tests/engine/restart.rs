@@ -17,6 +17,7 @@ const KEEPING: Keeping = Keeping {
     checkpoint_every: 20,
     checkpoint_at_end: 1_000,
     commits: 30,
+    age: None,
 };
 /// So many turns of a [`turn`], each two commits.
 const TURNS: i64 = 60;
@@ -129,6 +130,25 @@ async fn checkpoints_trim_the_log_and_restarts_are_the_same() {
     engine.close().await.unwrap();
     let again = open_with(Box::new(log.reopen()), options(&clock)).await;
     check_restarted(&again, &before, &answers).await;
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_although_it_is_among_the_newest() {
+    let (clock, log) = (TestClock::at(0), store());
+    let mut options = options(&clock);
+    options.keeping.commits = 1_000;
+    options.keeping.age = Some(Duration::from_secs(10));
+    let engine = open_with(Box::new(log.reopen()), options).await;
+    filled(&engine, &clock).await;
+    let oldest = oldest(&log).await;
+    let first = log.read(oldest, 1).unwrap().remove(0).0;
+    let checkpoint = log.load().unwrap().checkpoint.unwrap();
+    let age = checkpoint.time.since(first.time);
+    assert!(age <= Duration::from_secs(10), "{oldest}: {age:?}");
+    assert!(
+        age >= Duration::from_secs(8),
+        "{oldest}: {age:?}: too much went"
+    );
 }
 
 /// The threads of the engine before may still be letting go of it.
