@@ -27,6 +27,8 @@ pub mod workload;
 
 pub mod store;
 
+pub mod watch;
+
 pub mod commit;
 
 pub mod engine;

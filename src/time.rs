@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -19,6 +20,29 @@ pub struct Timestamp {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no time: RFC 3339 is expected, such as 2030-01-31T12:00:00Z")]
 pub struct TimestampError(String);
+
+/// An instant of a machine's own clock, counted from its start: it never steps, and counts while the
+/// machine sleeps. Not comparable between machines, nor over a restart of one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// The instant this long after the machine's start.
+    pub fn new(since_start: Duration) -> Self {
+        Self(since_start)
+    }
+
+    /// How long it is from `earlier` until `self`; zero where `self` is not later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The instant `span` later, or the last one there is.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
 
 const FIRST_SECOND: i64 = -62_135_596_800;
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -41,12 +65,12 @@ impl Timestamp {
     }
 
     /// How long it is from `earlier` until `self`; zero where `self` is not later.
-    pub fn since(self, earlier: Self) -> std::time::Duration {
+    pub fn since(self, earlier: Self) -> Duration {
         let nanos = (i128::from(self.seconds) - i128::from(earlier.seconds)) * 1_000_000_000
             + i128::from(self.nanos)
             - i128::from(earlier.nanos);
         let nanos = u128::try_from(nanos).unwrap_or(0);
-        std::time::Duration::new(
+        Duration::new(
             u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX),
             u32::try_from(nanos % 1_000_000_000).unwrap_or(0),
         )
@@ -54,7 +78,7 @@ impl Timestamp {
 
     /// The instant `span` later, or the last one there is.
     #[must_use]
-    pub fn plus(self, span: std::time::Duration) -> Self {
+    pub fn plus(self, span: Duration) -> Self {
         let nanos = self.nanos + span.subsec_nanos();
         let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
         let seconds = self
