@@ -18,6 +18,7 @@ mod client;
 mod health;
 mod output;
 mod pattern;
+mod permissions;
 mod schema;
 mod serve;
 mod templates;
@@ -62,6 +63,8 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Asks whether a subject may do something to a resource
     Check(check::Check),
+    /// Lists all that a subject may do to a resource
+    Permissions(permissions::Permissions),
     /// Grants: adds tuples, or replaces those that stand
     Grant(write::Grant),
     /// Revokes: removes tuples, by name or by pattern
@@ -222,6 +225,7 @@ impl Cli {
             Command::Templates(templates) => templates.run(output),
             Command::Schema(schema) => schema.run(client, output),
             Command::Check(check) => check.run(&client()?, output),
+            Command::Permissions(permissions) => permissions.run(&client()?, output),
             Command::Grant(grant) => grant.run(&client()?, output),
             Command::Revoke(revoke) => revoke.run(&client()?, output),
             Command::Tuples(tuples) => tuples.run(&client()?, output),

@@ -24,6 +24,7 @@ use crate::tuple::TupleFilter;
 
 mod cursor;
 mod error;
+mod questions;
 mod rows;
 mod states;
 
@@ -349,14 +350,8 @@ impl Engine {
         question: &Question<'_>,
         deadline: Option<Instant>,
     ) -> Result<Result<Answer, CheckError>, EngineError> {
-        /// Tuple reads: some milliseconds.
-        const AT_ONCE: u64 = 10_000;
         let (state, schema, now) = ground;
-        let whole = self.inner.checks;
-        let short = eval::Limits {
-            work: whole.work.min(AT_ONCE),
-            ..whole
-        };
+        let (short, whole) = (self.short_checks(), self.inner.checks);
         match eval::check(schema, &state.index, question, now, &short) {
             Err(CheckError::TooComplex { .. }) if short != whole => {
                 self.evaluate_at_length(ground, question, deadline).await
@@ -365,14 +360,35 @@ impl Engine {
         }
     }
 
-    /// Evaluates what takes long: as many at a time as there are processors, none on a thread
-    /// that others wait for.
+    /// The limits of what may be done where others wait for the thread.
+    fn short_checks(&self) -> eval::Limits {
+        /// Tuple reads: some milliseconds.
+        const AT_ONCE: u64 = 10_000;
+        let whole = self.inner.checks;
+        eval::Limits {
+            work: whole.work.min(AT_ONCE),
+            ..whole
+        }
+    }
+
     async fn evaluate_at_length(
         &self,
         (state, schema, now): Ground<'_>,
         question: &Question<'_>,
         deadline: Option<Instant>,
     ) -> Result<Result<Answer, CheckError>, EngineError> {
+        let limits = &self.inner.checks;
+        let work = || eval::check(schema, &state.index, question, now, limits);
+        self.at_length(deadline, work).await
+    }
+
+    /// Does what takes long: as much at a time as there are processors, nothing on a thread that
+    /// others wait for.
+    async fn at_length<T>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, EngineError> {
         let late = EngineError::DeadlineExceeded { outcome: None };
         let turn = within(deadline, self.inner.long_checks.acquire()).await;
         if deadline.is_some_and(|end| end <= Instant::now()) {
@@ -381,8 +397,6 @@ impl Engine {
         let Some(Ok(_turn)) = turn else {
             return Err(late);
         };
-        let limits = &self.inner.checks;
-        let work = || eval::check(schema, &state.index, question, now, limits);
         Ok(match Handle::current().runtime_flavor() {
             RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
             _ => work(),

@@ -9,10 +9,12 @@ pub mod caveats;
 mod check;
 mod closure;
 pub mod dependencies;
+mod list_permissions;
 mod machine;
 mod value;
 
 pub use check::check;
+pub use list_permissions::{PermissionEntry, list_permissions};
 
 /// What a check may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,6 +116,13 @@ fn a_fresh_server_answers_grants_and_refuses() {
         "\"decision\":\"ALLOWED\"",
     );
 
+    server.check("permissions user:alice environment:prod", 0, "deploy ");
+    server.check(
+        "--json permissions user:grace environment:prod",
+        0,
+        "\"permission\":\"deploy\"",
+    );
+    server.check("permissions user:alice env:prod", 1, "UNKNOWN_TYPE");
     server.check(
         "grant environment:prod#guest@user:bob --dry-run",
         0,

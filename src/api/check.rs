@@ -6,13 +6,15 @@ use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
 use super::convert::questions::Asked;
-use super::convert::{Malformed, answers, questions};
+use super::convert::{Malformed, answers, lists, questions};
 use super::deadline;
 use super::proto::batch_check_response::{self as batch, result::Outcome};
+use super::proto::list_permissions_response as entries;
 use super::proto::{self, check_service_server as server};
 use super::status::{Failure, check_failure, not_implemented, reason};
 use crate::engine::Engine;
-use crate::eval::{Answer, CheckError, Question};
+use crate::eval::{Answer, CheckError, PermissionEntry, Question};
+use crate::time::Timestamp;
 
 /// Answers from one engine.
 pub struct Checks {
@@ -90,9 +92,41 @@ impl server::CheckService for Checks {
 
     async fn list_permissions(
         &self,
-        _: Request<proto::ListPermissionsRequest>,
+        request: Request<proto::ListPermissionsRequest>,
     ) -> Result<Response<proto::ListPermissionsResponse>, Status> {
-        Err(not_implemented("ListPermissions"))
+        let deadline = deadline(&request);
+        let (asked, at) = lists::permissions(request.into_inner()).map_err(Failure::from)?;
+        let question = asked.question().map_err(Failure::from)?;
+        let entries = self.engine.list_permissions(&question, at, deadline).await;
+        let (entries, token) = entries.map_err(Failure::from)?;
+        let now = self.engine.now();
+        let entries = entries.into_iter().map(|entry| permission(entry, now));
+        Ok(Response::new(proto::ListPermissionsResponse {
+            entries: entries.collect(),
+            revision: token.to_string(),
+        }))
+    }
+}
+
+fn permission(from: PermissionEntry, now: Timestamp) -> entries::Entry {
+    let PermissionEntry {
+        permission,
+        outcome,
+    } = from;
+    let outcome = match outcome {
+        Ok(answer) => entries::entry::Outcome::Response(answers::check(answer, None, now)),
+        Err(error) => entries::entry::Outcome::Error(item_error(&check_failure(&error))),
+    };
+    entries::Entry {
+        permission: permission.to_string(),
+        outcome: Some(outcome),
+    }
+}
+
+fn item_error(failure: &Failure) -> proto::ItemError {
+    proto::ItemError {
+        reason: failure.reason().to_owned(),
+        message: failure.message().to_owned(),
     }
 }
 
@@ -116,10 +150,7 @@ impl Checks {
         });
         let outcome = match answer {
             Ok(answer) => Outcome::Response(answers::check(answer, None, self.engine.now())),
-            Err(failure) => Outcome::Error(proto::ItemError {
-                reason: failure.reason().to_owned(),
-                message: failure.message().to_owned(),
-            }),
+            Err(failure) => Outcome::Error(item_error(&failure)),
         };
         batch::Result {
             outcome: Some(outcome),

@@ -18,6 +18,8 @@ pub mod answers;
 
 pub mod filters;
 
+pub mod lists;
+
 pub mod questions;
 
 pub mod reads;

@@ -44,14 +44,7 @@ impl Check {
         let request = self.request();
         let mut service = CheckServiceClient::new(client.channel());
         let answer = client.call(service.check(request))?.into_inner();
-        let (exit, word) = match answer.decision() {
-            proto::Decision::Allowed => (Exit::Done, "ALLOWED"),
-            proto::Decision::Denied => (Exit::No, "DENIED"),
-            proto::Decision::Conditional => (Exit::Conditional, "CONDITIONAL"),
-            proto::Decision::Unspecified => {
-                anyhow::bail!("the server's answer has no decision; is it a newer version?")
-            }
-        };
+        let (exit, word) = word(&answer)?;
         output.give(&as_json(&answer, word), as_text(&answer, word))?;
         Ok(exit)
     }
@@ -69,14 +62,26 @@ impl Check {
     }
 }
 
-fn as_text(answer: &proto::CheckResponse, word: &str) -> String {
+/// What `check` exits with, and the decision in a word.
+pub(super) fn word(answer: &proto::CheckResponse) -> anyhow::Result<(Exit, &'static str)> {
+    Ok(match answer.decision() {
+        proto::Decision::Allowed => (Exit::Done, "ALLOWED"),
+        proto::Decision::Denied => (Exit::No, "DENIED"),
+        proto::Decision::Conditional => (Exit::Conditional, "CONDITIONAL"),
+        proto::Decision::Unspecified => {
+            anyhow::bail!("the server's answer has no decision; is it a newer version?")
+        }
+    })
+}
+
+pub(super) fn as_text(answer: &proto::CheckResponse, word: &str) -> String {
     match answer.detail.as_str() {
         "" => word.to_owned(),
         detail => format!("{word}: {detail}"),
     }
 }
 
-fn as_json(answer: &proto::CheckResponse, word: &str) -> Value {
+pub(super) fn as_json(answer: &proto::CheckResponse, word: &str) -> Value {
     let denied = answer.decision() == proto::Decision::Denied;
     let denial = answer.denial_reason().as_str_name();
     json!({

@@ -2,9 +2,9 @@
 
 use crate::index::{Edit, Index, NodeId};
 use crate::schema::admit::nearest;
-use crate::schema::{MemberId, RelId, Schema, TypeDef};
+use crate::schema::{MemberId, RelId, Schema, TypeDef, TypeId};
 use crate::time::Timestamp;
-use crate::tuple::Tuple;
+use crate::tuple::{Context, SubjectRef, Tuple};
 
 use super::closure::{Ground, Who};
 use super::machine::{Machine, NO_RESOURCE, NO_SUBJECT, TooMuchWork};
@@ -46,33 +46,82 @@ struct Asked<'a> {
 
 fn resolve<'a>(schema: &'a Schema, question: &Question<'_>) -> Result<Asked<'a>, CheckError> {
     let resource = known_type(schema, "resource", question.resource.kind())?;
-    let subject = known_type(schema, "subject", question.subject.kind())?;
-    let name = question.permission;
-    let member = (schema.names.rel_id(name)).and_then(|rel| schema.member_id(resource.id, rel));
-    let member = member.ok_or_else(|| CheckError::UnknownPermission {
-        kind: resource.name.to_string(),
-        name: name.to_owned(),
-        nearest: nearest_member(schema, resource, name),
-    })?;
-    let relation = match question.subject.relation() {
-        None => RelId::NONE,
-        Some(name) => (schema.names.rel_id(name))
-            .filter(|rel| schema.member_id(subject.id, *rel).is_some())
-            .ok_or_else(|| CheckError::UnknownSubjectRelation {
-                kind: subject.name.to_string(),
-                name: name.to_owned(),
-                nearest: nearest_member(schema, subject, name),
-            })?,
-    };
+    let (subject, relation) = known_subject(schema, question.subject)?;
     Ok(Asked {
         subject,
         relation,
         resource,
-        member,
+        member: known_member(schema, resource, question.permission)?,
     })
 }
 
-fn known_type<'a>(
+/// Who asks several questions, and of what.
+#[derive(Clone, Copy)]
+pub(super) struct Subjected<'a> {
+    pub ground: Ground<'a>,
+    pub who: Who,
+}
+
+impl<'a> Subjected<'a> {
+    /// Resolves a subject, and checks the parameters that go with it.
+    pub fn new(
+        ground: Ground<'a>,
+        subject: SubjectRef<'_>,
+        context: &Context,
+    ) -> Result<Self, CheckError> {
+        let (kind, relation) = known_subject(ground.schema, subject)?;
+        if !context.is_empty() {
+            super::caveats::check_request_context(ground.schema, context)
+                .map_err(CheckError::Context)?;
+        }
+        let who = who(ground.index, kind.id, relation, subject);
+        Ok(Self { ground, who })
+    }
+
+    /// Answers its questions, without keys.
+    pub fn machine(&self, context: &'a Context, limits: &Limits) -> Machine<'a> {
+        Machine::new(self.ground, self.who, context, [0; 2], false, limits.work)
+    }
+}
+
+/// The type of a subject, and the relation of a subject set.
+pub(super) fn known_subject<'a>(
+    schema: &'a Schema,
+    subject: SubjectRef<'_>,
+) -> Result<(&'a TypeDef, RelId), CheckError> {
+    let kind = known_type(schema, "subject", subject.kind())?;
+    match subject.relation() {
+        None => Ok((kind, RelId::NONE)),
+        Some(name) => Ok((kind, known_set(schema, kind, name)?)),
+    }
+}
+
+/// The relation by which subject sets of a type are named.
+pub(super) fn known_set(schema: &Schema, kind: &TypeDef, name: &str) -> Result<RelId, CheckError> {
+    (schema.names.rel_id(name))
+        .filter(|rel| schema.member_id(kind.id, *rel).is_some())
+        .ok_or_else(|| CheckError::UnknownSubjectRelation {
+            kind: kind.name.to_string(),
+            name: name.to_owned(),
+            nearest: nearest_member(schema, kind, name),
+        })
+}
+
+/// A relation or permission of a type.
+pub(super) fn known_member(
+    schema: &Schema,
+    kind: &TypeDef,
+    name: &str,
+) -> Result<MemberId, CheckError> {
+    let member = (schema.names.rel_id(name)).and_then(|rel| schema.member_id(kind.id, rel));
+    member.ok_or_else(|| CheckError::UnknownPermission {
+        kind: kind.name.to_string(),
+        name: name.to_owned(),
+        nearest: nearest_member(schema, kind, name),
+    })
+}
+
+pub(super) fn known_type<'a>(
     schema: &'a Schema,
     field: &'static str,
     name: &str,
@@ -129,23 +178,36 @@ fn evaluate(
         index,
         now,
     };
-    let (who, node, unknown) = nodes(index, question, asked);
+    let who = who(index, asked.subject.id, asked.relation, question.subject);
+    let node = resource_node(index, asked.resource.id, question);
+    let unknown = [
+        index.object_hash(asked.resource.id, question.resource.id()),
+        index.object_hash(asked.subject.id, question.subject.id()),
+    ];
     let track = question.with_dependencies && question.contextual.is_empty();
     let mut machine = Machine::new(ground, who, question.context, unknown, track, limits.work);
-    let value = machine.evaluate(node, asked.member);
+    answer(&mut machine, question, (node, asked.member), limits)
+}
+
+/// The answer to a question about a node, by a machine of its subject. Further ones share what
+/// the machine has found; keys are those of the first.
+pub(super) fn answer(
+    machine: &mut Machine<'_>,
+    question: &Question<'_>,
+    (node, member): (NodeId, MemberId),
+    limits: &Limits,
+) -> Result<Answer, CheckError> {
+    let value = machine.evaluate(node, member);
     let value = value.map_err(|TooMuchWork| CheckError::TooComplex { limit: limits.work })?;
-    let decision = match value {
-        Value::Allowed => Decision::Allowed,
-        Value::Denied => Decision::Denied,
-        Value::Undecided(_) => Decision::Conditional,
+    let asked = || {
+        let Question {
+            resource,
+            permission,
+            ..
+        } = question;
+        (resource.to_string(), (*permission).to_owned())
     };
-    let cause = match value {
-        Value::Undecided(cause) => machine.causes.get(cause).clone(),
-        _ => Cause::default(),
-    };
-    if decision == Decision::Conditional && cause.missing.is_empty() {
-        return Err(undecidable(&machine, question, cause));
-    }
+    let (decision, cause) = decided(machine, value, asked)?;
     let mut answer = Answer {
         decision,
         detail: detail(question, decision, &cause),
@@ -154,7 +216,7 @@ fn evaluate(
         dependencies: Vec::new(),
         uncacheable: !question.contextual.is_empty() || machine.contested(),
     };
-    if track && !answer.uncacheable {
+    if question.with_dependencies && !answer.uncacheable {
         answer.dependencies = machine.dependencies();
         if answer.dependencies.len() > limits.dependencies {
             answer.dependencies = Vec::new();
@@ -164,31 +226,48 @@ fn evaluate(
     Ok(answer)
 }
 
-/// The nodes of subject and resource, with stand-ins (and their hashes) for unknown ids.
-fn nodes(index: &Index, question: &Question<'_>, asked: Asked<'_>) -> (Who, NodeId, [u64; 2]) {
-    let subject = question.subject;
-    let known = index.node(asked.subject.id, subject.id());
-    let resource = index.node(asked.resource.id, question.resource.id());
-    let same = asked.subject.id == asked.resource.id && subject.id() == question.resource.id();
-    let node = resource.unwrap_or(if same { NO_SUBJECT } else { NO_RESOURCE });
-    let plain = asked.relation == RelId::NONE && !subject.is_wildcard();
-    let wildcard = index.node(asked.subject.id, "*").filter(|_| plain);
-    let who = Who {
-        node: known.unwrap_or(NO_SUBJECT),
-        kind: asked.subject.id,
-        relation: asked.relation,
-        wildcard,
-        wildcard_hash: index.object_hash(asked.subject.id, "*"),
-        is_wildcard: subject.is_wildcard(),
-    };
-    let unknown = [
-        index.object_hash(asked.resource.id, question.resource.id()),
-        index.object_hash(asked.subject.id, subject.id()),
-    ];
-    (who, node, unknown)
+/// What a value means, and what a conditional one lacks. `asked` names the object and permission.
+pub(super) fn decided(
+    machine: &Machine<'_>,
+    value: Value,
+    asked: impl FnOnce() -> (String, String),
+) -> Result<(Decision, Cause), CheckError> {
+    match value {
+        Value::Allowed => Ok((Decision::Allowed, Cause::default())),
+        Value::Denied => Ok((Decision::Denied, Cause::default())),
+        Value::Undecided(cause) => match machine.causes.get(cause).clone() {
+            cause if cause.missing.is_empty() => Err(undecidable(machine, asked, cause)),
+            cause => Ok((Decision::Conditional, cause)),
+        },
+    }
 }
 
-fn undecidable(machine: &Machine<'_>, question: &Question<'_>, cause: Cause) -> CheckError {
+/// A subject as the index knows it.
+pub(super) fn who(index: &Index, kind: TypeId, relation: RelId, subject: SubjectRef<'_>) -> Who {
+    let plain = relation == RelId::NONE && !subject.is_wildcard();
+    Who {
+        node: index.node(kind, subject.id()).unwrap_or(NO_SUBJECT),
+        kind,
+        relation,
+        wildcard: index.node(kind, "*").filter(|_| plain),
+        wildcard_hash: index.object_hash(kind, "*"),
+        is_wildcard: subject.is_wildcard(),
+    }
+}
+
+/// The node of the resource, or what stands in for it where no tuple names it.
+pub(super) fn resource_node(index: &Index, kind: TypeId, question: &Question<'_>) -> NodeId {
+    let (subject, resource) = (question.subject, question.resource);
+    let same = subject.kind() == resource.kind() && subject.id() == resource.id();
+    let absent = if same { NO_SUBJECT } else { NO_RESOURCE };
+    index.node(kind, resource.id()).unwrap_or(absent)
+}
+
+fn undecidable(
+    machine: &Machine<'_>,
+    asked: impl FnOnce() -> (String, String),
+    cause: Cause,
+) -> CheckError {
     if let Some((caveat, problem)) = cause.failure {
         return CheckError::CaveatFailed {
             caveat: caveat.to_string(),
@@ -198,10 +277,7 @@ fn undecidable(machine: &Machine<'_>, question: &Question<'_>, cause: Cause) -> 
     let (resource, permission) = cause
         .cycle
         .and_then(|entry| machine.named(entry))
-        .unwrap_or((
-            question.resource.to_string(),
-            question.permission.to_owned(),
-        ));
+        .unwrap_or_else(asked);
     CheckError::NegationCycle {
         resource,
         permission,

@@ -215,6 +215,11 @@ impl<'a> Machine<'a> {
         Ok(self.well_founded(root)?.unwrap_or(value))
     }
 
+    /// Gives the next question its own bound of work.
+    pub fn begin_anew(&mut self) {
+        self.work = 0;
+    }
+
     /// Whether the answer rests on a negation that depends on itself: no keys are known for it.
     pub fn contested(&self) -> bool {
         self.contested

@@ -405,3 +405,44 @@ async fn revisions_are_waited_for_no_longer_than_the_deadline() {
         refused(clients.checks.check(request).await, reason, None);
     }
 }
+
+#[tokio::test]
+async fn permissions_are_listed_sorted_and_at_one_revision() {
+    let mut clients = prepared().await;
+    let granted = clients.grant(&["environment:prod#guest@user:ann"]).await;
+    let request = |subject: &str, resource: &str| ListPermissionsRequest {
+        subject: subject.to_owned(),
+        resource: resource.to_owned(),
+        ..ListPermissionsRequest::default()
+    };
+    let listed = clients
+        .checks
+        .list_permissions(request("user:ann", "environment:prod"))
+        .await
+        .unwrap()
+        .into_inner();
+    let entries: Vec<_> = (listed.entries.iter())
+        .map(|entry| match &entry.outcome {
+            Some(list_permissions_response::entry::Outcome::Response(answer)) => {
+                assert_eq!(answer.revision, "", "it is the list's");
+                (entry.permission.as_str(), answer.decision())
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let want = [
+        ("banned", Decision::Denied),
+        ("deploy", Decision::Allowed),
+        ("guest", Decision::Allowed),
+    ];
+    assert_eq!(entries, want);
+    assert_eq!(listed.revision, granted.unwrap().revision);
+    let refused = clients
+        .checks
+        .list_permissions(request("user:ann", "env:prod"));
+    let refused = reason_of(&refused.await.unwrap_err());
+    assert_eq!(
+        refused,
+        ("UNKNOWN_TYPE".to_owned(), Some("resource".to_owned()))
+    );
+}

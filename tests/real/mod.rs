@@ -165,7 +165,7 @@ fn compile(world: &World) -> Schema {
         .schema
 }
 
-fn subject(text: &str) -> RealSubject {
+pub fn subject(text: &str) -> RealSubject {
     text.parse().unwrap()
 }
 
@@ -179,7 +179,7 @@ pub fn instant(seconds: i64) -> Timestamp {
     Timestamp::new(seconds, 0).unwrap()
 }
 
-fn context(given: &Given) -> Context {
+pub fn context(given: &Given) -> Context {
     serde_json::from_str(&model::given_text(given)).unwrap()
 }
 

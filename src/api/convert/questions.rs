@@ -102,7 +102,7 @@ fn item(
     })
 }
 
-fn request_context(from: Option<prost_types::Struct>) -> Result<Context, Malformed> {
+pub(super) fn request_context(from: Option<prost_types::Struct>) -> Result<Context, Malformed> {
     match from {
         None => Ok(Context::new()),
         Some(from) => values::context(from).map_err(|malformed| malformed.within("context")),

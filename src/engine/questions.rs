@@ -1,0 +1,41 @@
+//! Questions with more than one answer: all permissions at once.
+
+use std::time::Instant;
+
+use crate::eval::{self, CheckError, PermissionEntry, Question};
+use crate::revision::{Consistency, Token};
+
+use super::{Engine, EngineError};
+
+impl Engine {
+    /// Answers for every relation and permission of the resource's type, sorted, from one state
+    /// and at one instant; the permission that `question` names is not looked at.
+    ///
+    /// # Errors
+    /// Where none can be answered; one that has no answer fails alone.
+    pub async fn list_permissions(
+        &self,
+        question: &Question<'_>,
+        at: Consistency,
+        deadline: Option<Instant>,
+    ) -> Result<(Vec<PermissionEntry>, Token), EngineError> {
+        let state = self.state_at(at, deadline).await?;
+        let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
+        let now = self.now();
+        let list = |limits: &eval::Limits| {
+            eval::list_permissions(schema, &state.index, question, now, limits)
+        };
+        let mut entries = list(&self.short_checks());
+        if entries.as_ref().is_ok_and(|entries| too_short(entries)) {
+            let whole = self.inner.checks;
+            entries = self.at_length(deadline, || list(&whole)).await?;
+        }
+        Ok((entries.map_err(EngineError::Check)?, state.token()))
+    }
+}
+
+fn too_short(entries: &[PermissionEntry]) -> bool {
+    let stopped =
+        |entry: &PermissionEntry| matches!(entry.outcome, Err(CheckError::TooComplex { .. }));
+    entries.iter().any(stopped)
+}
