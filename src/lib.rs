@@ -19,10 +19,6 @@ pub mod eval;
 
 pub mod plan;
 
-pub mod validation;
-
-pub mod templates;
-
 pub mod workload;
 
 pub mod store;
@@ -34,6 +30,10 @@ pub mod commit;
 pub mod engine;
 
 pub mod api;
+
+pub mod validation;
+
+pub mod templates;
 
 pub mod server;
 

@@ -111,3 +111,34 @@ impl fmt::Display for Timestamp {
         }
     }
 }
+
+/// Parses `24h`, `1h30m`, `7d`, `250ms`: numbers, each with its unit.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a span such as 24h, 90m or 7d".to_owned();
+    let (mut rest, mut total) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(expected)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_ends = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_ends);
+        let number: u64 = number.parse().map_err(|_| expected())?;
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(expected()),
+        };
+        let piece = number.checked_mul(millis).ok_or_else(expected)?;
+        total = total
+            .checked_add(Duration::from_millis(piece))
+            .ok_or_else(expected)?;
+        rest = tail;
+    }
+    (!total.is_zero()).then_some(total).ok_or_else(expected)
+}

@@ -1,8 +1,9 @@
-//! Validation files: a schema, tuples, and what checks on them must answer, as one text.
+//! Validation files: a schema, tuples, what checks on them must answer, and who may write what.
 //!
 //! Hides the format: SpiceDB's (`schema`, `relationships`, `assertions`, `validation`) and what
-//! stands beside it here, `permissions` and `expectations`. Whatever the form in which a file
-//! states it, each statement comes out as an [`Expectation`] about one check.
+//! stands beside it here, `permissions`, `expectations` and `writes`. Whatever the form in which a
+//! file states it, each statement comes out as an [`Expectation`] about one check, or as a
+//! [`Story`] of writes and checks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,14 +13,17 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use crate::eval::Decision;
+use crate::time::Timestamp;
 use crate::tuple::{Context, MalformedReference, Object, Subject, Tuple};
 
 mod claims;
 mod judge;
 mod world;
+mod writes;
 
 pub use judge::{Failure, Report};
-pub use world::World;
+pub use world::{NotWritten, World};
+pub use writes::{Attempt, Outcome, Step, Story};
 
 /// A validation file, read: what is left is to compile its schema and to ask its questions.
 #[derive(Clone, Debug)]
@@ -32,6 +36,10 @@ pub struct ValidationFile {
     pub tuples: Vec<Placed<Tuple>>,
     /// What the checks must answer.
     pub expectations: Vec<Expectation>,
+    /// Who writes what, and what becomes of it. Each begins with the tuples above.
+    pub stories: Vec<Story>,
+    /// What the clock says; `None`: what it says where the file is judged.
+    pub now: Option<Timestamp>,
 }
 
 /// Where the schema's lines stand: in a file of its own, or indented in the validation file.
@@ -141,6 +149,9 @@ struct Document {
     permissions: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     expectations: Vec<Stated>,
+    #[serde(default)]
+    writes: Vec<Spanned<writes::Told>>,
+    now: Option<Spanned<String>>,
 }
 
 type Lines = Option<Vec<Spanned<String>>>;
@@ -172,8 +183,11 @@ struct Stated {
     denied: Vec<Spanned<String>>,
     subject: Option<Spanned<String>>,
     #[serde(default)]
-    may: BTreeMap<String, Spanned<Extent>>,
+    may: May,
 }
+
+/// What a subject may, resource by resource.
+type May = BTreeMap<String, Spanned<Extent>>;
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -196,12 +210,15 @@ impl ValidationFile {
         let (schema, schema_origin) = schema_of(&document, text, read)?;
         let (tuples, tuples_file) = tuples_of(&document, text, read)?;
         let expectations = claims::expectations(&document, &tuples)?;
+        let stories = writes::stories(&document)?;
         Ok(Self {
             schema,
             schema_origin,
             tuples_file,
             tuples,
             expectations,
+            stories,
+            now: document.now.as_ref().map(instant).transpose()?,
         })
     }
 }
@@ -214,6 +231,10 @@ fn malformed(error: &serde_saphyr::Error) -> Problem {
         Some(place) => Problem::at_location(place, message),
         None => Problem::at(0, 0, message),
     }
+}
+
+fn instant(text: &Spanned<String>) -> Result<Timestamp, Problem> {
+    (text.value.parse()).map_err(|bad| Problem::at_location(text.defined, format!("{bad}")))
 }
 
 type Reader<'a> = &'a dyn Fn(&str) -> Result<String, String>;
@@ -357,149 +378,4 @@ pub fn relationships(text: &str) -> Result<Vec<Placed<Tuple>>, Placed<MalformedR
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
-
-    use super::*;
-
-    fn no_files(name: &str) -> Result<String, String> {
-        Err(format!("no file {name:?}"))
-    }
-
-    fn parse(text: &str) -> Result<ValidationFile, Problem> {
-        ValidationFile::parse(text, &no_files)
-    }
-
-    const WORLD: &str = "schema: |\n  definition user {}\nrelationships: >-\n  // who\n\n  \
-                         doc:a#viewer@user:tom\n\n  doc:b#viewer@user:ann[at:{\"x\":\"}]\"}]\n";
-
-    #[test]
-    fn statements_become_expectations() {
-        let check = |tail: &str, want: &[(u32, &str, Decision)]| {
-            let file = parse(&format!("{WORLD}{tail}")).unwrap();
-            let have: Vec<_> = (file.expectations.iter())
-                .map(|e| {
-                    (
-                        e.line,
-                        format!("{}#{}@{}", e.resource, e.permission, e.subject),
-                        e.want,
-                    )
-                })
-                .collect();
-            let have: Vec<_> = have.iter().map(|(l, t, d)| (*l, t.as_str(), *d)).collect();
-            assert_eq!(have, want, "{tail}");
-        };
-        let (yes, maybe, no) = (Decision::Allowed, Decision::Conditional, Decision::Denied);
-        check("", &[]);
-        check("assertions:\nvalidation: null\n", &[]);
-        check(
-            "assertions:\n  assertTrue:\n    - doc:a#view@user:tom\n  assertCaveated:\n    - 'doc:b#view@user:ann'\n  \
-             assertFalse:\n    - doc:a#view@user:ann#...\n",
-            &[
-                (11, "doc:a#view@user:tom", yes),
-                (13, "doc:b#view@user:ann", maybe),
-                (15, "doc:a#view@user:ann", no),
-            ],
-        );
-        check(
-            "expectations:\n  - says: x\n    allowed: [doc:a#view@user:tom]\n    denied:\n      - doc:a#view@user:ann\n",
-            &[
-                (11, "doc:a#view@user:tom", yes),
-                (13, "doc:a#view@user:ann", no),
-            ],
-        );
-        let table = "permissions: {doc: [view, edit]}\nexpectations:\n  - says: x\n    subject: user:tom\n    may:\n";
-        check(
-            &format!("{table}      doc:a: [view]\n      doc:b: nothing\n      doc:c: everything\n"),
-            &[
-                (14, "doc:a#view@user:tom", yes),
-                (14, "doc:a#edit@user:tom", no),
-                (15, "doc:b#view@user:tom", no),
-                (15, "doc:b#edit@user:tom", no),
-                (16, "doc:c#view@user:tom", yes),
-                (16, "doc:c#edit@user:tom", yes),
-            ],
-        );
-        check(
-            "validation:\n  doc:a#view:\n    - '[user:tom] is <doc:a#viewer>'\n",
-            &[
-                (11, "doc:a#view@user:tom", yes),
-                (11, "doc:a#view@user:ann", no),
-            ],
-        );
-        check(
-            "validation:\n  doc:a#view:\n    - '[user:* - {user:ann}] is <doc:a#viewer>'\n    - '[user:tom[...]]'\n",
-            &[
-                (11, "doc:a#view@user:*", yes),
-                (11, "doc:a#view@user:ann", no),
-                (12, "doc:a#view@user:tom", maybe),
-            ],
-        );
-    }
-
-    #[test]
-    fn context_follows_with() {
-        let file = parse(&format!(
-            "{WORLD}assertions:\n  assertTrue:\n    - 'doc:a#view@user:tom with {{\"x\": [1, \"a with b\"]}}'\n"
-        ))
-        .unwrap();
-        let context = serde_json::to_string(&*file.expectations[0].context).unwrap();
-        assert_eq!(context, r#"{"x":[1,"a with b"]}"#);
-        assert_eq!(file.tuples.len(), 2);
-        assert_eq!((file.tuples[0].line, file.tuples[0].column), (6, 3));
-    }
-
-    #[test]
-    fn problems_name_line_and_column() {
-        let check = |text: &str, place: (u32, u32), part: &str| {
-            let problem = parse(text).unwrap_err();
-            assert_eq!((problem.line, problem.column), place, "{text}\n{problem}");
-            assert!(problem.message.contains(part), "{text}\n{problem}");
-        };
-        check("relationships: ''\n", (1, 1), "has no schema");
-        check("schemaFile: x.zed\n", (1, 13), "no file \"x.zed\"");
-        check("schema: ''\nschemaFile: x.zed\n", (2, 13), "keep one");
-        check("schema: ''\nassertion: {}\n", (2, 1), "assertion");
-        check(
-            "schema: ''\nrelationships: |\n  doc:a#viewer\n",
-            (3, 3),
-            "is no tuple",
-        );
-        check(
-            "schema: ''\nrelationships: >-\n  doc:a#v@user:b\n\n  doc:a#viewer\n",
-            (5, 3),
-            "is no tuple",
-        );
-        check(
-            "schema: ''\nassertions:\n  assertTrue:\n    - nonsense\n",
-            (4, 7),
-            "is no tuple",
-        );
-        check(
-            "schema: ''\nassertions:\n  assertTrue:\n    - 'a:b#c@d:e with {'\n",
-            (4, 7),
-            "JSON",
-        );
-        check(
-            "schema: ''\nassertions:\n  assertTrue:\n    - 'a:b#c@d:e[x]'\n",
-            (4, 7),
-            "takes neither caveat nor expiry",
-        );
-        check(
-            "schema: ''\nexpectations:\n  - says: x\n    subject: user:a\n    may:\n      doc:a: nothing\n",
-            (6, 14),
-            "permissions",
-        );
-        check(
-            "schema: ''\npermissions: {doc: [view]}\nexpectations:\n  - says: x\n    subject: user:a\n    may:\n      doc:a: [edit]\n",
-            (7, 14),
-            "\"edit\"",
-        );
-        check("schema: [\n", (1, 9), "expected string");
-    }
-}
+mod tests;

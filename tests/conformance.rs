@@ -118,7 +118,7 @@ fn judge(path: &Path, now: Timestamp) -> Tally {
             return tally;
         }
     };
-    let report = file.judge(|expectation| world.ask(expectation, now));
+    let report = file.judge(&world, now);
     tally.assertions = report.checks;
     let failures = report
         .failures

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 mod engine;
 mod transport;
 
-pub(crate) use engine::{Shape, check_failure, write_failure};
+pub(crate) use engine::{Shape, check_failure, refusal_reason, write_failure};
 pub(crate) use transport::complete;
 
 /// The domain of every `ErrorInfo`.
@@ -36,7 +36,6 @@ macro_rules! reasons {
     ($($code:ident: $($name:ident)*;)*) => {
         $($(pub(crate) const $name: Reason = Reason { name: stringify!($name), code: Code::$code };)*)*
         /// All of them.
-        #[cfg(test)]
         pub(crate) const ALL: &[Reason] = &[$($($name),*),*];
     };
 }
@@ -68,6 +67,11 @@ pub(crate) mod reason {
         Cancelled: CANCELLED;
         Internal: INTERNAL;
     }
+}
+
+/// What clients are given as the reason of an error, all of it.
+pub(crate) fn reason_names() -> impl Iterator<Item = &'static str> {
+    reason::ALL.iter().map(|reason| reason.name)
 }
 
 /// An error on its way to the wire.

@@ -9,7 +9,7 @@ use super::output::Output;
 use super::{Exit, read_file, values};
 use crate::validation::{Failure, Problem, Report, ValidationFile, World};
 
-/// Runs validation files, offline: a schema, tuples, and what checks must answer.
+/// Runs validation files, offline: a schema, tuples, what checks must answer, who may write what.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A validation file is YAML, in SpiceDB's format:
@@ -32,6 +32,25 @@ and beside it, for expectations with the sentence that they stand for:
       subject: user:tom
       may: {doc:a: [viewer], doc:b: nothing}    exact; also `everything`
       allowed: [...]             and denied, conditional: as in assertions
+
+and who may write what: stories, each on a world of its own that begins as the file says.
+
+  now: 2026-06-01T12:00:00Z      what the clock says; the machine's clock unless said
+  writes:
+    - says: Readers bring nobody in.
+      as: user:tom               the actor; without it a trusted caller writes
+      grant: [\"doc:a#viewer@user:ann\"]
+      refused: ACTOR_NOT_ALLOWED      the reason; without it the write has to be done
+    - says: What was granted for an hour ends with it.
+      steps:                     in order; in each a wait, then a write, then checks
+        - grant: [\"doc:a#viewer@user:eve[expiration:2026-06-01T13:00:00Z]\"]
+          allowed: [\"doc:a#viewer@user:eve\"]
+        - wait: 1h
+          denied: [\"doc:a#viewer@user:eve\"]
+
+A write is one of
+  grant: [tuples], revoke: [tuples], or both as one
+  revoke_matching: {resource: …, relation: …, subject: …}
 
 Exit codes: 0 all as expected, 1 not, or a file can't be read.")]
 pub(super) struct Test {
@@ -63,8 +82,7 @@ fn judge(file: &Path) -> Result<Report, Vec<Problem>> {
     let read = |name: &str| read_file(&folder.join(name)).map_err(|error| error.to_string());
     let parsed = ValidationFile::parse(&text, &read).map_err(|problem| vec![problem])?;
     let world = World::of(&parsed)?;
-    let now = values::now();
-    Ok(parsed.judge(|expectation| world.ask(expectation, now)))
+    Ok(parsed.judge(&world, values::now()))
 }
 
 fn tell_report(file: &Path, report: &Report, output: Output) -> anyhow::Result<()> {

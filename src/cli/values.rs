@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 
 use crate::time::Timestamp;
+pub(super) use crate::time::span;
 use crate::tuple::{Context, Object, Subject};
 
 /// When a grant ends: after a span, or at an instant.
@@ -39,37 +40,6 @@ pub(super) fn now() -> Timestamp {
         (std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)).unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     Timestamp::new(seconds, since.subsec_nanos()).unwrap_or_default()
-}
-
-/// Parses `24h`, `1h30m`, `7d`, `250ms`: numbers, each with its unit.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
-    let expected = || "expected a span such as 24h, 90m or 7d".to_owned();
-    let (mut rest, mut total) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(expected)?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_ends = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_ends);
-        let number: u64 = number.parse().map_err(|_| expected())?;
-        let millis: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(expected()),
-        };
-        let piece = number.checked_mul(millis).ok_or_else(expected)?;
-        total = total
-            .checked_add(Duration::from_millis(piece))
-            .ok_or_else(expected)?;
-        rest = tail;
-    }
-    (!total.is_zero()).then_some(total).ok_or_else(expected)
 }
 
 /// A limit that lets something through.

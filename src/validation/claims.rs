@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_saphyr::{Location, Spanned};
 
-use super::{Document, Expectation, Extent, Placed, Problem, Stated, number};
+use super::{Document, Expectation, Extent, May, Placed, Problem, Stated, number};
 use crate::eval::Decision;
 use crate::tuple::{Context, Object, Subject, Tuple};
 
@@ -90,43 +90,65 @@ fn assertion(
 
 fn state(document: &Document, stated: &Stated, out: &mut Vec<Expectation>) -> Claims {
     let says: Arc<str> = stated.says.value.as_str().into();
+    let claimed = Claimed {
+        allowed: &stated.allowed,
+        conditional: &stated.conditional,
+        denied: &stated.denied,
+        subject: stated.subject.as_ref(),
+        may: &stated.may,
+    };
+    let place = stated.says.defined;
     let before = out.len();
-    assert_each(&stated.allowed, Decision::Allowed, Some(&says), out)?;
-    assert_each(&stated.conditional, Decision::Conditional, Some(&says), out)?;
-    assert_each(&stated.denied, Decision::Denied, Some(&says), out)?;
-    match &stated.subject {
-        Some(subject) => may(document, stated, subject, &says, out)?,
-        None if stated.may.is_empty() => {}
-        None => {
-            return Err(missing(
-                stated,
-                "`may` needs the `subject` that it is about",
-            ));
-        }
-    }
+    claims(document, &claimed, &says, place, out)?;
     if out.len() == before {
-        return Err(missing(
-            stated,
+        return Err(Problem::at_location(
+            place,
             "nothing is expected here; give allowed, denied, or subject and may",
         ));
     }
     Ok(())
 }
 
-fn missing(stated: &Stated, message: &str) -> Problem {
-    Problem::at_location(stated.says.defined, message)
+/// What is claimed in one place of a file.
+pub(super) struct Claimed<'a> {
+    pub(super) allowed: &'a [Spanned<String>],
+    pub(super) conditional: &'a [Spanned<String>],
+    pub(super) denied: &'a [Spanned<String>],
+    pub(super) subject: Option<&'a Spanned<String>>,
+    pub(super) may: &'a May,
+}
+
+/// Each claim as an expectation that stands for the sentence `says`.
+pub(super) fn claims(
+    document: &Document,
+    claimed: &Claimed<'_>,
+    says: &Arc<str>,
+    place: Location,
+    out: &mut Vec<Expectation>,
+) -> Claims {
+    assert_each(claimed.allowed, Decision::Allowed, Some(says), out)?;
+    assert_each(claimed.conditional, Decision::Conditional, Some(says), out)?;
+    assert_each(claimed.denied, Decision::Denied, Some(says), out)?;
+    match claimed.subject {
+        Some(subject) => may(document, claimed.may, subject, says, out),
+        None if claimed.may.is_empty() => Ok(()),
+        None => Err(Problem::at_location(
+            place,
+            "`may` needs the `subject` that it is about",
+        )),
+    }
 }
 
 fn may(
     document: &Document,
-    stated: &Stated,
+    may: &May,
     subject: &Spanned<String>,
     says: &Arc<str>,
     out: &mut Vec<Expectation>,
 ) -> Claims {
     let subject: Subject = (subject.value.parse())
         .map_err(|bad| Problem::at_location(subject.defined, format!("{bad}")))?;
-    let mut rows: Vec<_> = stated.may.iter().collect();
+    let mut rows: Vec<_> = may.iter().collect();
     rows.sort_by_key(|(_, extent)| (extent.defined.line(), extent.defined.column()));
     for (resource, extent) in rows {
         let at = |message: String| Problem::at_location(extent.defined, message);

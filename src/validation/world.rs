@@ -1,20 +1,35 @@
 //! The state that a validation file describes, in memory and without a log.
 
+use std::sync::Arc;
+
 use super::{Expectation, Problem, ValidationFile};
 use crate::eval::caveats::check_context;
 use crate::eval::{Answer, CheckError, Limits, Question, check};
-use crate::index::{Edit, Index};
-use crate::revision::Revision;
+use crate::plan::{self, Action, Command, Operation, Refusal, Update, WriteOptions, Written, plan};
+use crate::revision::Epoch;
 use crate::schema::admit::Admitted;
 use crate::schema::diagnostic::Diagnostic;
 use crate::schema::{Names, Schema};
+use crate::state::{ApplyError, State};
 use crate::time::Timestamp;
 use crate::tuple::Tuple;
 
-/// A schema and tuples, ready to be asked.
+/// Why a write left nothing behind.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NotWritten {
+    /// It is refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its plan does not fit the state that it was made of, which is a defect of this program.
+    #[error("its plan can't be applied: {0}")]
+    Broken(#[from] ApplyError),
+}
+
+/// A schema and tuples, ready to be asked and written to. A clone is a world of its own.
+#[derive(Clone)]
 pub struct World {
-    schema: Schema,
-    index: Index,
+    schema: Arc<Schema>,
+    state: State,
     limits: Limits,
 }
 
@@ -25,38 +40,31 @@ impl World {
     /// Every error of the schema, or else every tuple that does not fit it, with their places.
     pub fn of(file: &ValidationFile) -> Result<Self, Vec<Problem>> {
         let compiled = Schema::compile(&file.schema, &Names::default()).map_err(|errors| {
-            errors
-                .iter()
-                .map(|error| file.schema_problem(error))
-                .collect::<Vec<_>>()
+            let problems = errors.iter().map(|error| file.schema_problem(error));
+            problems.collect::<Vec<_>>()
         })?;
-        let schema = compiled.schema;
-        let (mut admitted, mut misfits) = (Vec::new(), Vec::new());
-        for placed in &file.tuples {
-            match admit(&schema, &placed.value) {
-                Ok(numbers) => admitted.push((numbers, &placed.value)),
-                Err(problem) => misfits.push(Problem {
-                    file: file.tuples_file.clone(),
-                    ..Problem::at(
-                        placed.line,
-                        placed.column,
-                        format!("{}: {problem}", placed.value),
-                    )
-                }),
-            }
-        }
+        let misfits = file.misfits(&compiled.schema);
         if !misfits.is_empty() {
             return Err(misfits);
         }
-        let edits: Vec<Edit<'_>> = admitted
-            .iter()
-            .map(|(admitted, tuple)| Edit::put(admitted, tuple))
-            .collect();
-        let index = Index::new(0).with_names(schema.names.clone());
-        let index = index.apply(&edits, Revision(1));
+        let updates = file.tuples.iter().map(|placed| Update {
+            operation: Operation::Grant,
+            tuple: placed.value.clone(),
+        });
+        let begin = Action::Begin {
+            text: file.schema.as_str().into(),
+            updates: updates.collect(),
+        };
+        let empty = State::empty(Epoch(1), 0, 0);
+        let (state, _) = written(&empty, &trusted(begin), Timestamp::default())
+            .map_err(|refusal| vec![Problem::of_file(refusal.to_string())])?;
+        let schema = state
+            .schema
+            .clone()
+            .unwrap_or_else(|| Arc::new(compiled.schema));
         Ok(Self {
             schema,
-            index,
+            state,
             limits: Limits::default(),
         })
     }
@@ -82,13 +90,55 @@ impl World {
     /// # Errors
     /// Why there is no answer.
     pub fn answer(&self, question: &Question<'_>, now: Timestamp) -> Result<Answer, CheckError> {
-        check(&self.schema, &self.index, question, now, &self.limits)
+        check(&self.schema, &self.state.index, question, now, &self.limits)
+    }
+
+    /// Writes as the server would: planned, and applied where it is not refused.
+    ///
+    /// # Errors
+    /// Why it is refused; then nothing has changed.
+    pub fn write(&mut self, command: &Command, now: Timestamp) -> Result<Written, NotWritten> {
+        let (state, answer) = written(&self.state, command, now)?;
+        self.state = state;
+        Ok(answer)
+    }
+
+    /// Removes what has ended by `now`, as the server does when time has passed.
+    pub fn expire(&mut self, now: Timestamp) {
+        loop {
+            let before = self.state.revision;
+            let done = self.write(&trusted(Action::Expire), now);
+            if done.is_err() || self.state.revision == before {
+                return;
+            }
+        }
     }
 
     /// The schema.
     pub fn schema(&self) -> &Schema {
         &self.schema
     }
+}
+
+fn trusted(action: Action) -> Command {
+    Command {
+        action,
+        options: WriteOptions::default(),
+        caller: "".into(),
+    }
+}
+
+fn written(
+    state: &State,
+    command: &Command,
+    now: Timestamp,
+) -> Result<(State, Written), NotWritten> {
+    let plan = plan(state, command, now, &plan::Limits::default())?;
+    let mut next = state.clone();
+    for commit in &plan.commits {
+        next = next.apply(commit)?;
+    }
+    Ok((next, plan.answer))
 }
 
 fn admit(schema: &Schema, tuple: &Tuple) -> Result<Admitted, String> {
@@ -103,6 +153,18 @@ fn admit(schema: &Schema, tuple: &Tuple) -> Result<Admitted, String> {
 }
 
 impl ValidationFile {
+    fn misfits(&self, schema: &Schema) -> Vec<Problem> {
+        let misfits = self.tuples.iter().filter_map(|placed| {
+            let problem = admit(schema, &placed.value).err()?;
+            let message = format!("{}: {problem}", placed.value);
+            Some(Problem {
+                file: self.tuples_file.clone(),
+                ..Problem::at(placed.line, placed.column, message)
+            })
+        });
+        misfits.collect()
+    }
+
     fn schema_problem(&self, error: &Diagnostic) -> Problem {
         let origin = &self.schema_origin;
         let name = origin.file.as_deref().unwrap_or("schema");

@@ -172,6 +172,11 @@ pub(crate) fn check_failure(error: &CheckError) -> Failure {
     }
 }
 
+/// What clients are given as the reason of a refusal.
+pub(crate) fn refusal_reason(refusal: &Refusal) -> &'static str {
+    refused(refusal.clone(), Shape::Updates).reason.name
+}
+
 fn refused(refusal: Refusal, shape: Shape<'_>) -> Failure {
     let message = refusal.to_string();
     let failure = |reason: Reason| Failure::new(reason, message.clone());
