@@ -50,11 +50,24 @@ impl Server {
             .expect("it says where it listens")
             .trim()
             .to_owned();
-        Self {
+        let server = Self {
             process,
             url,
             printed,
+        };
+        server.wait();
+        server
+    }
+
+    /// It tells where it listens before it answers.
+    fn wait(&self) {
+        for _ in 0..1_000 {
+            if self.run(&["health"]).0 == 0 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
+        panic!("the server does not begin to serve");
     }
 
     /// Runs a command and gives its exit code and what it printed, both streams after another.
