@@ -10,6 +10,8 @@ pub mod convert;
 
 pub mod status;
 
+mod bulk;
+
 pub mod check;
 
 pub mod grant;

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 use crate::commit::history::Published;
 use crate::commit::{self, Job, Latch, Message, Setup};
 use crate::eval::{self, Answer, CheckError, Question};
-use crate::plan::Command;
+use crate::plan::{Action, Command};
 use crate::revision::{Consistency, Token};
 use crate::schema::Schema;
 use crate::state::State;
@@ -24,11 +24,16 @@ use crate::tuple::TupleFilter;
 
 mod cursor;
 mod error;
+mod export;
+mod import;
 mod questions;
+mod revoke;
 mod rows;
 mod states;
 
 pub use self::error::{EngineError, OpenError};
+pub use self::export::Export;
+pub use self::import::{Import, ImportError};
 pub use self::rows::{TupleRow, TupleRows};
 pub use crate::commit::{Clock, Keeping, WriteOutcome, system_clock};
 pub use crate::plan::{Limits, Propagation, Written};
@@ -85,6 +90,7 @@ struct Inner {
     latch: Arc<Latch>,
     to_writer: mpsc::Sender<Message>,
     clock: Clock,
+    limits: Limits,
     checks: eval::Limits,
     /// One permit for each check that may take long at the same time.
     long_checks: Semaphore,
@@ -140,7 +146,7 @@ impl Engine {
             published: Arc::clone(&published),
             latch: Arc::clone(&latch),
             clock: Arc::clone(&options.clock),
-            limits: options.limits,
+            limits: options.limits.clone(),
             expiry_poll: options.expiry_poll,
             keeping: options.keeping,
             since_checkpoint,
@@ -155,6 +161,7 @@ impl Engine {
                 latch,
                 to_writer,
                 clock: options.clock,
+                limits: options.limits,
                 checks: options.checks,
                 long_checks: Semaphore::new(processors()),
                 batch_items: options.batch_items,
@@ -228,6 +235,23 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<Written, EngineError> {
         let wait = command.options.wait_for_watchers;
+        let mut written = match command.action {
+            Action::RevokeMatching { .. } => self.revoke_matching(command, deadline).await?,
+            _ => self.submit(command, deadline).await?,
+        };
+        written.propagation = match wait {
+            Some(wait) => Some(self.propagated(wait).await),
+            None => None,
+        };
+        Ok(written)
+    }
+
+    /// Hands one command to the writer, and waits for its answer.
+    async fn submit(
+        &self,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Written, EngineError> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Job {
             command,
@@ -241,15 +265,10 @@ impl Engine {
             .await
             .ok_or(late(WriteOutcome::NotWritten))?
             .map_err(|_| EngineError::ShuttingDown)?;
-        let mut written = within(deadline, answered)
+        let answered = within(deadline, answered)
             .await
-            .ok_or(late(WriteOutcome::Unknown))?
-            .map_err(|_| self.unanswered())??;
-        written.propagation = match wait {
-            Some(wait) => Some(self.propagated(wait).await),
-            None => None,
-        };
-        Ok(written)
+            .ok_or(late(WriteOutcome::Unknown))?;
+        Ok(answered.map_err(|_| self.unanswered())??)
     }
 
     /// The tuples that `filter` selects, at most `limit` of them (0: all). A cursor continues at

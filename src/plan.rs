@@ -15,6 +15,7 @@ use crate::state::{Change, Commit, Remembered, State};
 use crate::time::Timestamp;
 use crate::tuple::{Subject, Tuple, TupleFilter};
 
+mod bulk;
 mod keys;
 mod refusal;
 mod schema;
@@ -64,8 +65,31 @@ pub enum Action {
         /// Granted under it; they are not counted against [`Limits::updates`].
         updates: Vec<Update>,
     },
+    /// A batch of an import: grants, as a trusted caller makes them but for `requires`.
+    Import {
+        /// All of them grants; one tuple may come several times.
+        updates: Vec<Update>,
+    },
+    /// A part of a revoke by filter that is too large to be done at once.
+    RevokePart(RevokePart),
     /// Removes what has expired, at most 10,000 tuples a commit.
     Expire,
+}
+
+/// Tuples that a revoke by filter found, on a state on which right and `limit` were judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevokePart {
+    /// What they match.
+    pub filter: TupleFilter,
+    /// The limit of the whole.
+    pub limit: u32,
+    /// Those that no longer stand are left out.
+    pub tuples: Vec<Tuple>,
+    /// How many the parts before this one revoked.
+    pub before: u64,
+    /// Whether it is the last: the idempotency key goes with it, so that a repeat after a crash in
+    /// between does the rest.
+    pub last: bool,
 }
 
 /// One change of one tuple.
@@ -228,6 +252,8 @@ pub fn plan(
             schema::write(state, text, *if_revision, now, limits)?
         }
         Action::Begin { text, updates } => begin(state, text, updates, now, limits)?,
+        Action::Import { updates } => bulk::import(state, updates, now, limits)?,
+        Action::RevokePart(part) => bulk::revoke_part(state, part, now),
         Action::Expire => tuples::expire(state, now, limits),
     };
     let key = keys::to_remember(state, command, hash, &effect, now, limits)?;

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portcullis::api::proto::grant_service_client::GrantServiceClient;
-use portcullis::api::proto::{GrantRequest, ReadTuplesRequest, Tuple};
+use portcullis::api::proto::{GrantRequest, ImportRequest, ReadTuplesRequest, Tuple};
 use tonic::transport::{Channel, Endpoint};
 
 const CLIENTS: usize = 64;
@@ -175,4 +175,73 @@ async fn acknowledged_writes_survive_a_kill() {
     let writes = acknowledged.lock().unwrap().len();
     assert!(writes > rounds, "only {writes} writes were acknowledged");
     println!("{rounds} kills, {writes} acknowledged writes, none lost");
+}
+
+/// The n-th tuple of the import, and the whole stream from there on.
+fn imported(n: usize) -> Tuple {
+    Tuple {
+        resource: format!("doc:i{n}"),
+        relation: "viewer".to_owned(),
+        subject: "user:i".to_owned(),
+        ..Tuple::default()
+    }
+}
+
+/// Imports from `begin` on until the server is gone; how many tuples were acknowledged.
+async fn import_until_killed(channel: Channel, begin: usize) -> usize {
+    const SIZE: usize = 500;
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(async move {
+        for first in (begin..).step_by(SIZE) {
+            let message = ImportRequest {
+                tuples: (first..first + SIZE).map(imported).collect(),
+                ..ImportRequest::default()
+            };
+            if sender.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut acknowledged = 0;
+    if let Ok(answers) = GrantServiceClient::new(channel).import(stream).await {
+        let mut answers = answers.into_inner();
+        while let Ok(Some(answer)) = answers.message().await {
+            acknowledged = usize::try_from(answer.position).unwrap();
+        }
+    }
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_goes_on_behind_what_was_acknowledged_before_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("schema.zed"), SCHEMA).unwrap();
+    let mut acknowledged = 0;
+    for round in 0..6 {
+        let mut server = start(dir.path()).await;
+        let importing = tokio::spawn(import_until_killed(server.channel.clone(), acknowledged));
+        tokio::time::sleep(Duration::from_millis(150 + round * 37)).await;
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+        acknowledged += importing.await.unwrap();
+    }
+    let mut server = start(dir.path()).await;
+    let (documents, _) = all_tuples(server.channel.clone()).await.unwrap();
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert!(acknowledged > 0, "nothing was acknowledged");
+    // What was not acknowledged may stand, but only as a batch that follows on what was.
+    assert!(
+        documents.len() >= acknowledged,
+        "{} of {acknowledged}",
+        documents.len()
+    );
+    let missing = (0..documents.len()).find(|n| documents.get(&format!("doc:i{n}")) != Some(&1));
+    assert_eq!(
+        missing,
+        None,
+        "of {} with {acknowledged} acknowledged",
+        documents.len()
+    );
 }

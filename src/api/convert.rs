@@ -16,6 +16,8 @@ use crate::tuple::{
 
 pub mod answers;
 
+pub mod bulk;
+
 pub mod filters;
 
 pub mod lists;

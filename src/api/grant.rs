@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tokio_stream::Empty;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{Malformed, answers, reads, writes};
+use super::bulk;
+use super::convert::bulk::ExportWanted;
+use super::convert::{self, Malformed, answers, reads, writes};
 use super::deadline;
 use super::proto::{self, grant_service_server as server};
-use super::status::{Failure, Shape, not_implemented, reason, write_failure, write_refused};
+use super::status::{Failure, Shape, reason, write_failure, write_refused};
 use crate::engine::{Engine, TupleRows, Written};
 use crate::plan::Command;
 
@@ -105,22 +106,29 @@ impl server::GrantService for Grants {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    type ImportStream = Empty<Result<proto::ImportResponse, Status>>;
+    type ImportStream = ReceiverStream<bulk::Imported>;
 
     async fn import(
         &self,
-        _: Request<Streaming<proto::ImportRequest>>,
+        request: Request<Streaming<proto::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
-        Err(not_implemented("Import"))
+        let deadline = deadline(&request);
+        let answers = bulk::import(&self.engine, request.into_inner(), deadline);
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
-    type ExportStream = Empty<Result<proto::ExportResponse, Status>>;
+    type ExportStream = ReceiverStream<bulk::Exported>;
 
     async fn export(
         &self,
-        _: Request<proto::ExportRequest>,
+        request: Request<proto::ExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
-        Err(not_implemented("Export"))
+        let deadline = deadline(&request);
+        let ExportWanted { filter, at } =
+            convert::bulk::export(request.into_inner()).map_err(Failure::from)?;
+        let export = (self.engine.export(filter, at, deadline).await).map_err(Failure::from)?;
+        let messages = bulk::export(export, deadline);
+        Ok(Response::new(ReceiverStream::new(messages)))
     }
 }
 

@@ -117,6 +117,12 @@ impl Failure {
         }
     }
 
+    /// The same error, with words in front that say what it is about.
+    pub(crate) fn after(mut self, words: &str) -> Self {
+        self.message.insert_str(0, words);
+        self
+    }
+
     pub(crate) fn retry_after(mut self, span: Duration) -> Self {
         self.retry_after = Some(span);
         self

@@ -94,6 +94,16 @@ pub enum EngineError {
         /// What became of the write; `None` where none was asked for.
         outcome: Option<WriteOutcome>,
     },
+    /// A revoke by filter, which is done in parts, got no further. What it says was done stands.
+    #[error("{revoked} tuples were revoked, up to revision {token}; then: {cause}")]
+    RevokedInPart {
+        /// How many are gone.
+        revoked: u64,
+        /// The commit of the last of them.
+        token: Token,
+        /// What stood against the next part.
+        cause: Box<EngineError>,
+    },
     /// A defect of this program. Nothing was changed.
     #[error("internal error: {0}")]
     Internal(String),

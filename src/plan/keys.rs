@@ -11,7 +11,7 @@ use crate::state::{Remembered, State};
 use crate::time::Timestamp;
 use crate::tuple::TupleFilter;
 
-use super::{Action, Command, Effect, Limits, Operation, Refusal, Written};
+use super::{Action, Command, Effect, Limits, Operation, Refusal, RevokePart, Written};
 
 /// The answer of the write that this one repeats, where it repeats one.
 pub(super) fn repeat(
@@ -76,10 +76,11 @@ pub(super) fn to_remember(
     }))
 }
 
-/// A dry run neither keeps a key nor is answered by one.
+/// A dry run neither keeps a key nor is answered by one, nor does a part with more to come.
 fn key_of(command: &Command) -> Option<&Arc<str>> {
     let key = command.options.idempotency_key.as_ref();
-    key.filter(|_| !command.options.dry_run)
+    let goes_on = matches!(&command.action, Action::RevokePart(part) if !part.last);
+    key.filter(|_| !command.options.dry_run && !goes_on)
 }
 
 /// Warnings follow from the text alone, so that they need not be kept.
@@ -136,7 +137,14 @@ fn action_text(text: &mut String, action: &Action) {
                 filter_text(text, &precondition.filter);
             }
         }
-        Action::RevokeMatching { filter, limit } => {
+        Action::Import { updates } => {
+            part(text, "import");
+            for update in updates {
+                tuple_text(text, &update.tuple);
+            }
+        }
+        Action::RevokeMatching { filter, limit }
+        | Action::RevokePart(RevokePart { filter, limit, .. }) => {
             part(text, "revoke matching");
             part(text, &limit.to_string());
             filter_text(text, filter);

@@ -160,6 +160,33 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The place of the update that it is about, where it is about one.
+    pub fn update(&self) -> Option<usize> {
+        match self {
+            Self::NotAdmitted { update, .. }
+            | Self::CaveatContext { update, .. }
+            | Self::GeneratedRelation { update, .. }
+            | Self::TupleExists { update, .. }
+            | Self::TupleNotFound { update, .. } => Some(*update),
+            _ => None,
+        }
+    }
+
+    /// Says of the update that it stands at another place: where a batch was put together from
+    /// several requests.
+    pub(crate) fn move_update(&mut self, place: usize) {
+        match self {
+            Self::NotAdmitted { update, .. }
+            | Self::CaveatContext { update, .. }
+            | Self::GeneratedRelation { update, .. }
+            | Self::TupleExists { update, .. }
+            | Self::TupleNotFound { update, .. } => *update = place,
+            _ => {}
+        }
+    }
+}
+
 fn precondition_problem(found: Option<&str>) -> String {
     found.map_or_else(
         || "no tuple matches, and one has to".to_owned(),

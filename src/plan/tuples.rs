@@ -83,7 +83,7 @@ pub(super) fn expire(state: &State, now: Timestamp, limits: &Limits) -> Effect {
 }
 
 /// What is stored under a tuple's name, by the clock of the plan.
-enum Standing {
+pub(super) enum Standing {
     Nothing,
     /// Its time is over, but no commit has removed it yet: absent to whoever writes.
     Over(Tuple),
@@ -91,7 +91,7 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(state: &State, tuple: &Tuple, now: Timestamp) -> Self {
+    pub(super) fn of(state: &State, tuple: &Tuple, now: Timestamp) -> Self {
         match state.find(tuple) {
             None => Self::Nothing,
             Some(stored) if holds(&stored, now) => Self::Holds(stored),
@@ -105,7 +105,7 @@ fn holds(tuple: &Tuple, now: Timestamp) -> bool {
 }
 
 /// What one update changes.
-fn one(
+pub(super) fn one(
     place: usize,
     update: &Update,
     standing: Standing,
@@ -145,7 +145,12 @@ fn one(
 }
 
 /// Whether the schema has what the update names and, where it grants, takes it.
-fn shape(schema: &Schema, place: usize, update: &Update, limits: &Limits) -> Result<(), Refusal> {
+pub(super) fn shape(
+    schema: &Schema,
+    place: usize,
+    update: &Update,
+    limits: &Limits,
+) -> Result<(), Refusal> {
     let tuple = &update.tuple;
     if tuple.relation.contains('=') {
         return Err(Refusal::GeneratedRelation {

@@ -20,6 +20,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
+mod bulk;
 mod raw;
 mod services;
 mod serving;

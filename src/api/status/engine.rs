@@ -112,6 +112,16 @@ pub(crate) fn write_failure(error: EngineError, shape: Shape<'_>) -> Failure {
             failure(reason::DEADLINE_EXCEEDED).with_some("outcome", outcome.map(outcome_text))
         }
         EngineError::ShuttingDown => failure(reason::SHUTTING_DOWN),
+        EngineError::RevokedInPart {
+            revoked,
+            token,
+            cause,
+        } => {
+            let words = format!("{revoked} tuples were revoked, up to revision {token}; then: ");
+            (write_failure(*cause, shape).after(&words))
+                .with("revoked", revoked)
+                .with("revision", token)
+        }
     }
 }
 

@@ -1,0 +1,139 @@
+//! Revokes by filter that match much: judged whole on one state, then done part by part, so that
+//! neither the search nor the commits hold up other writes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::index::ScanPosition;
+use crate::plan::{self, Action, Command, Limits, Plan, RevokePart, Written};
+use crate::state::State;
+use crate::time::Timestamp;
+use crate::tuple::{Tuple, TupleFilter};
+
+use super::export::piece;
+use super::states::blocking;
+use super::{Engine, EngineError};
+
+/// So many changes are planned, appended and applied in some milliseconds.
+const PART: usize = 2_000;
+/// Fewer tuples than this are searched by the writer itself.
+const SMALL: u64 = 10_000;
+
+impl Engine {
+    /// Revokes all that match. Where that is much, what was granted after the call began may stay.
+    pub(super) async fn revoke_matching(
+        &self,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Written, EngineError> {
+        let state = self.newest();
+        if state.tuple_count() <= SMALL {
+            return self.submit(command, deadline).await;
+        }
+        let Action::RevokeMatching { filter, limit } = command.action.clone() else {
+            return self.submit(command, deadline).await;
+        };
+        let now = self.now();
+        let judged = judge(
+            Arc::clone(&state),
+            command.clone(),
+            now,
+            self.inner.limits.clone(),
+        );
+        let Plan { commits, answer } = judged.await?.map_err(EngineError::Refused)?;
+        if commits.is_empty() {
+            // Nothing matches, or it was done before under its key, or it is a dry run. What it
+            // was judged on is durable.
+            return Ok(answer);
+        }
+        let matching: usize = commits.iter().map(|commit| commit.changes.len()).sum();
+        if matching <= PART && is_anchored(&filter) {
+            return self.submit(command, deadline).await;
+        }
+        drop(commits);
+        let parts = Parts {
+            left: matching,
+            state,
+            filter: filter.clone(),
+            now,
+            after: None,
+        };
+        self.revoke_in_parts(&command, limit, parts, deadline).await
+    }
+
+    async fn revoke_in_parts(
+        &self,
+        command: &Command,
+        limit: u32,
+        mut parts: Parts,
+        deadline: Option<Instant>,
+    ) -> Result<Written, EngineError> {
+        let mut done: Option<Written> = None;
+        loop {
+            let (tuples, rest) = blocking(move || parts.next()).await?;
+            parts = rest;
+            let last = parts.left == 0;
+            let part = RevokePart {
+                filter: parts.filter.clone(),
+                limit,
+                tuples,
+                before: done.as_ref().map_or(0, |written| written.revoked),
+                last,
+            };
+            let part = Command {
+                action: Action::RevokePart(part),
+                ..command.clone()
+            };
+            let written = self.submit(part, deadline).await;
+            match (written, done) {
+                (Ok(written), _) if last => return Ok(written),
+                (Ok(written), _) => done = Some(written),
+                (Err(cause), Some(before)) if before.revoked > 0 => {
+                    return Err(EngineError::RevokedInPart {
+                        revoked: before.revoked,
+                        token: before.token,
+                        cause: Box::new(cause),
+                    });
+                }
+                (Err(cause), _) => return Err(cause),
+            }
+        }
+    }
+}
+
+/// Whether the search begins at one node.
+fn is_anchored(filter: &TupleFilter) -> bool {
+    let resource = filter.resource_type.is_some() && filter.resource_id.is_some();
+    resource || (filter.subject_type.is_some() && filter.subject_id.is_some())
+}
+
+async fn judge(
+    state: Arc<State>,
+    command: Command,
+    now: Timestamp,
+    limits: Limits,
+) -> Result<Result<Plan, plan::Refusal>, EngineError> {
+    blocking(move || plan::plan(&state, &command, now, &limits)).await
+}
+
+/// What is left of a search: by its filter in the state in which it was judged.
+struct Parts {
+    state: Arc<State>,
+    filter: TupleFilter,
+    now: Timestamp,
+    after: Option<ScanPosition>,
+    left: usize,
+}
+
+impl Parts {
+    fn next(mut self) -> (Vec<Tuple>, Self) {
+        let after = self.after.take();
+        let (tuples, last) = piece(&self.state, &self.filter, self.now, after, PART);
+        self.after = last;
+        self.left = match tuples.is_empty() {
+            true => 0,
+            false => self.left.saturating_sub(tuples.len()),
+        };
+        (tuples, self)
+    }
+}

@@ -1,0 +1,184 @@
+//! Revokes by filter that match much: in parts, others' writes in between, and what is said where
+//! a part fails.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use portcullis::engine::{Engine, EngineError};
+use portcullis::plan::{Action, Command};
+use portcullis::revision::Consistency::Newest;
+use portcullis::revision::Revision;
+use portcullis::state::{Change, Commit};
+use portcullis::store::memory::Fault;
+use portcullis::store::{MemoryStore, Store};
+
+use crate::world::{TestClock, command, did, filter, keyed, open, store, stored};
+
+/// More than the writer searches itself.
+const MANY: u64 = 12_500;
+/// What one part revokes.
+const PART: u64 = 2_000;
+
+async fn filled(log: &MemoryStore) -> Engine {
+    let engine = open(log, &TestClock::at(100)).await;
+    let grants: Vec<String> = (0..MANY)
+        .map(|n| format!("+doc:{}#viewer@user:u{n}", n % 100))
+        .collect();
+    for part in grants.chunks(5_000) {
+        did(
+            &engine,
+            &part.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+        .await;
+    }
+    engine
+}
+
+fn revoke(text: &str, limit: u32) -> Command {
+    command(Action::RevokeMatching {
+        filter: filter(text),
+        limit,
+    })
+}
+
+fn commits(log: &MemoryStore, after: Revision) -> Vec<Commit> {
+    let read = log.read(after, 1_000).unwrap();
+    read.into_iter().map(|(commit, _)| commit).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_is_revoked_in_parts_and_others_write_in_between() {
+    let log = store();
+    let engine = filled(&log).await;
+    let before = engine.status().token.revision;
+    // Time enough for whoever waits on a busy machine.
+    let stall = Fault::Stall(Duration::from_millis(50));
+    log.faults().appends(vec![stall; 6]);
+    let others = tokio::spawn({
+        let engine = engine.clone();
+        async move {
+            for n in 0.. {
+                let kept = format!("+doc:other#guest@user:o{n}[expiration:2000-01-01T00:00:00Z]");
+                did(&engine, &[&kept]).await;
+                if n > 3 && engine.status().tuples < 1_000 {
+                    return n + 1;
+                }
+            }
+            0
+        }
+    });
+    let written = engine.write(revoke("doc:#viewer", 0), None).await.unwrap();
+    let kept = others.await.unwrap();
+    assert_eq!(written.revoked, MANY);
+    assert_eq!(stored(&engine, Newest).await.len(), kept);
+    let commits = commits(&log, before);
+    let sizes: Vec<usize> = commits.iter().map(|commit| commit.changes.len()).collect();
+    assert!(sizes.iter().all(|size| *size as u64 <= PART), "{sizes:?}");
+    let mine = |commit: &Commit| matches!(commit.changes[..], [Change::Revoked(_), ..]);
+    let first = commits.iter().position(mine).unwrap();
+    let last = commits.iter().rposition(mine).unwrap();
+    let between = &commits[first..last];
+    assert!(
+        between.iter().any(|c| !mine(c)),
+        "nobody came in between: {sizes:?}"
+    );
+    assert_eq!(commits[last].revision, written.token.revision);
+}
+
+#[tokio::test]
+async fn the_limit_is_judged_before_anything_is_revoked() {
+    let log = store();
+    let engine = filled(&log).await;
+    let before = engine.status().token;
+    let refused = engine.write(revoke("doc:#viewer", 12_499), None).await;
+    let said = refused.unwrap_err().to_string();
+    assert!(
+        said.contains("more than 12499 tuples; nothing was revoked"),
+        "{said}"
+    );
+    let mut dry = revoke("doc:#viewer", 12_500);
+    dry.options.dry_run = true;
+    let would = engine.write(dry, None).await.unwrap();
+    assert_eq!((would.revoked, would.token), (MANY, before));
+    assert_eq!(engine.status().token, before);
+    let none = engine
+        .write(revoke("doc:nobody#viewer", 0), None)
+        .await
+        .unwrap();
+    assert_eq!((none.revoked, engine.status().token), (0, before));
+    // One resource is one commit.
+    let one = engine.write(revoke("doc:7#viewer", 0), None).await.unwrap();
+    assert_eq!(one.revoked, 125);
+    assert_eq!(one.token.revision, before.revision.next());
+}
+
+#[tokio::test]
+async fn an_end_in_between_says_how_far_it_came() {
+    let log = store();
+    let engine = filled(&log).await;
+    let before = engine.status().token.revision;
+    log.faults()
+        .appends([Fault::None, Fault::None, Fault::NotWritten]);
+    let key = |command| keyed(command, "c", "k");
+    let failed = engine.write(key(revoke("doc:#viewer", 0)), None).await;
+    let error = failed.unwrap_err();
+    let EngineError::RevokedInPart {
+        revoked,
+        token,
+        cause,
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((*revoked, token.revision.0), (2 * PART, before.0 + 2));
+    assert!(
+        matches!(**cause, EngineError::StoreFailed { .. }),
+        "{cause}"
+    );
+    assert!(
+        error
+            .to_string()
+            .starts_with("4000 tuples were revoked, up to revision"),
+        "{error}"
+    );
+    // A repeat does the rest, and a repeat of that nothing.
+    let again = open(&log, &TestClock::at(200)).await;
+    let rest = again
+        .write(key(revoke("doc:#viewer", 0)), None)
+        .await
+        .unwrap();
+    assert_eq!(rest.revoked, MANY - 2 * PART);
+    let repeat = again
+        .write(key(revoke("doc:#viewer", 0)), None)
+        .await
+        .unwrap();
+    assert_eq!(repeat, rest);
+    assert!(stored(&again, Newest).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_granted_anew_in_between_goes_once() {
+    let log = store();
+    let engine = filled(&log).await;
+    let (revoked, ()) = tokio::join!(engine.write(revoke("doc:#viewer", 0), None), async {
+        for n in 0..20 {
+            let name = format!("doc:{n}#viewer@user:u{n}");
+            did(&engine, &[&format!("-{name}")]).await;
+            did(&engine, &[&format!("+{name}")]).await;
+        }
+    });
+    revoked.unwrap();
+    let left: HashSet<String> = stored(&engine, Newest).await.into_iter().collect();
+    let mut from_log = HashSet::new();
+    for commit in commits(&log, Revision(0)) {
+        for change in commit.changes {
+            let consistent = match &change {
+                Change::Granted(tuple) => from_log.insert(tuple.to_string()),
+                Change::Revoked(tuple) => from_log.remove(&tuple.to_string()),
+                _ => true,
+            };
+            assert!(consistent, "{change:?} at {}", commit.revision);
+        }
+    }
+    assert_eq!(left, from_log);
+}

@@ -1,0 +1,315 @@
+//! Import and Export over the wire.
+
+use portcullis::api::proto::grant_service_client::GrantServiceClient;
+use portcullis::api::proto::*;
+use portcullis::workload::Random;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{Served, reason_of};
+
+const SCHEMA: &str = "use expiration
+definition user {}
+caveat in_zone(zone string, hour int) { zone == 'here' && hour < 18 }
+definition team { relation member: user | team#member }
+definition doc {
+    relation viewer: user | user:* | team#member | user with in_zone
+    relation guest: user with expiration | user with in_zone and expiration
+    permission view = viewer + guest
+}";
+
+struct Grants {
+    client: GrantServiceClient<Channel>,
+    _served: Served,
+}
+
+impl Grants {
+    async fn new() -> Self {
+        let served = Served::new().await;
+        Self {
+            client: GrantServiceClient::new(served.connect().await),
+            _served: served,
+        }
+    }
+
+    /// Imports the messages; the answers, and how it ended.
+    async fn import(
+        &mut self,
+        messages: Vec<ImportRequest>,
+    ) -> (Vec<ImportResponse>, Result<(), Status>) {
+        let stream = tokio_stream::iter(messages);
+        let mut answers = match self.client.import(stream).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return (Vec::new(), Err(status)),
+        };
+        let mut came = Vec::new();
+        loop {
+            match answers.message().await {
+                Ok(Some(answer)) => came.push(answer),
+                Ok(None) => return (came, Ok(())),
+                Err(status) => return (came, Err(status)),
+            }
+        }
+    }
+
+    async fn export(&mut self, request: ExportRequest) -> Vec<ExportResponse> {
+        let mut stream = self.client.export(request).await.unwrap().into_inner();
+        let mut came = Vec::new();
+        while let Some(message) = stream.message().await.unwrap() {
+            came.push(message);
+        }
+        came
+    }
+
+    /// All tuples as text, sorted.
+    async fn all(&mut self) -> Vec<String> {
+        texts(&self.export(ExportRequest::default()).await)
+    }
+}
+
+fn texts(messages: &[ExportResponse]) -> Vec<String> {
+    let tuples = messages.iter().flat_map(|message| message.tuples.clone());
+    let read = tuples.map(|tuple| portcullis::api::convert::tuple(tuple).unwrap());
+    let mut texts: Vec<String> = read.map(|tuple| tuple.to_string()).collect();
+    texts.sort();
+    texts
+}
+
+fn tuple(text: &str) -> Tuple {
+    match text.parse::<portcullis::tuple::Tuple>() {
+        Ok(tuple) => portcullis::api::convert::to_tuple(&tuple),
+        Err(_) => Tuple {
+            resource: text.to_owned(),
+            ..Tuple::default()
+        },
+    }
+}
+
+/// Tuples of all forms, without repetition; some of them are over.
+fn world(seed: u64, count: u64) -> Vec<String> {
+    let mut random = Random::new(seed);
+    let mut texts: Vec<String> = (0..count)
+        .map(|n| {
+            let doc = random.below(count / 3 + 1);
+            let user = random.below(50);
+            match random.below(8) {
+                0 => format!("team:{doc}#member@team:{n}#member"),
+                1 => format!("doc:{doc}#viewer@user:*"),
+                2 => format!("doc:{doc}#viewer@team:{n}#member"),
+                3 => format!("doc:{n}#viewer@user:{user}[in_zone:{{\"zone\":\"here\"}}]"),
+                4 => format!("doc:{n}#viewer@user:{user}[in_zone]"),
+                5 => format!("doc:{n}#guest@user:{user}[expiration:2999-01-01T00:00:0{}Z]", n % 10),
+                6 => format!("doc:{n}#guest@user:{user}[in_zone:{{\"hour\":{n}}}][expiration:2999-01-01T00:00:00.500Z]"),
+                _ => format!("doc:{n}#viewer@user:ü{user}"),
+            }
+        })
+        .collect();
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
+fn messages(tuples: &[String], size: usize) -> Vec<ImportRequest> {
+    let parts = tuples.chunks(size).map(|part| ImportRequest {
+        tuples: part.iter().map(|text| tuple(text)).collect(),
+        ..ImportRequest::default()
+    });
+    let mut messages: Vec<_> = parts.collect();
+    if messages.is_empty() {
+        messages.push(ImportRequest::default());
+    }
+    SCHEMA.clone_into(&mut messages[0].schema);
+    messages
+}
+
+#[tokio::test]
+async fn import_takes_back_what_export_gave() {
+    for (seed, count, size) in [(1, 0, 7), (2, 300, 1), (3, 3_000, 97), (4, 25_000, 11_000)] {
+        let tuples = world(seed, count);
+        let (mut first, mut second) = (Grants::new().await, Grants::new().await);
+        let (answers, ended) = first.import(messages(&tuples, size)).await;
+        ended.unwrap();
+        let positions: Vec<_> = answers.iter().map(|answer| answer.position).collect();
+        assert!(positions.is_sorted(), "{positions:?}");
+        assert_eq!(*positions.last().unwrap(), tuples.len() as u64);
+        let exported = first.export(ExportRequest::default()).await;
+        let revision = &answers.last().unwrap().revision;
+        assert!(exported.iter().all(|message| message.revision == *revision));
+        assert_eq!(exported[0].schema, SCHEMA);
+        assert!(
+            exported[1..]
+                .iter()
+                .all(|message| message.schema.is_empty())
+        );
+        assert_eq!(exported[0].total, tuples.len() as u64);
+        assert_eq!(texts(&exported), tuples);
+        let back = exported.into_iter().map(|message| ImportRequest {
+            tuples: message.tuples,
+            schema: message.schema,
+            roles: message.roles,
+            locks: message.locks,
+        });
+        let (again, ended) = second.import(back.collect()).await;
+        ended.unwrap();
+        assert_eq!(again.last().unwrap().position, tuples.len() as u64);
+        assert_eq!(second.all().await, tuples);
+        // What stands already is no change.
+        let (once_more, ended) = second.import(messages(&tuples, size)).await;
+        ended.unwrap();
+        assert_eq!(
+            once_more.last().unwrap().revision,
+            again.last().unwrap().revision
+        );
+    }
+}
+
+#[tokio::test]
+async fn filters_select_what_is_exported() {
+    let mut grants = Grants::new().await;
+    let tuples = world(5, 500);
+    grants.import(messages(&tuples, 100)).await.1.unwrap();
+    let filter = TupleFilter {
+        resource_type: "team".to_owned(),
+        ..TupleFilter::default()
+    };
+    let request = ExportRequest {
+        filter: Some(filter),
+        consistency: None,
+    };
+    let exported = grants.export(request).await;
+    let teams = tuples.iter().filter(|text| text.starts_with("team:"));
+    assert_eq!(texts(&exported), teams.cloned().collect::<Vec<_>>());
+    let wrong = TupleFilter {
+        resource_type: "tema".to_owned(),
+        ..TupleFilter::default()
+    };
+    let request = ExportRequest {
+        filter: Some(wrong),
+        consistency: None,
+    };
+    let refused = grants.client.export(request).await.unwrap_err();
+    let field = Some("filter.resource".to_owned());
+    assert_eq!(reason_of(&refused), ("UNKNOWN_TYPE".to_owned(), field));
+}
+
+#[tokio::test]
+async fn a_broken_stream_goes_on_behind_what_stands() {
+    let mut grants = Grants::new().await;
+    let tuples = world(6, 20_000);
+    let mut begin = 0;
+    let mut streams = 0;
+    // Each stream breaks after one answer; the next begins behind it.
+    while begin < tuples.len() {
+        streams += 1;
+        assert!(streams < 1_000, "it does not end");
+        let (sender, receiver) = mpsc::channel(4);
+        let sending = tokio::spawn({
+            let messages = messages(&tuples[begin..], 1_500);
+            async move {
+                for message in messages {
+                    if sender.send(message).await.is_err() {
+                        return;
+                    }
+                }
+                // Goes on to look open.
+                sender.closed().await;
+            }
+        });
+        let request = Request::new(ReceiverStream::new(receiver));
+        let mut answers = grants.client.import(request).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap();
+        drop(answers);
+        sending.abort();
+        assert!(answer.position > 0);
+        begin += usize::try_from(answer.position).unwrap();
+    }
+    assert!(streams > 1, "no stream broke");
+    assert_eq!(grants.all().await, tuples);
+}
+
+#[tokio::test]
+async fn errors_name_the_position_and_what_is_before_it_stands() {
+    // The tuple at place 5 of the third message of ten is at fault: the 26th of the stream.
+    let cases: [(&str, &str, &str); 5] = [
+        ("nonsense", "MALFORMED_TUPLE", "tuples[5].resource"),
+        (
+            "doc:a#owner@user:x",
+            "UNKNOWN_RELATION",
+            "tuples[5].relation",
+        ),
+        (
+            "doc:a#viewer@doc:x",
+            "SUBJECT_NOT_ALLOWED",
+            "tuples[5].subject",
+        ),
+        (
+            "doc:a#viewer@user:x[in_zone:{\"zone\":3}]",
+            "CAVEAT_CONTEXT_INVALID",
+            "tuples[5].caveat.context.zone",
+        ),
+        (
+            "doc:a#roles=x/y@user:x",
+            "GENERATED_RELATION",
+            "tuples[5].relation",
+        ),
+    ];
+    for (bad, reason, field) in cases {
+        let mut grants = Grants::new().await;
+        let tuples: Vec<String> = (0..40).map(|n| format!("doc:{n}#viewer@user:u")).collect();
+        let mut messages = messages(&tuples, 10);
+        messages[2].tuples[5] = tuple(bad);
+        let (answers, ended) = grants.import(messages).await;
+        let status = ended.unwrap_err();
+        assert_eq!(
+            reason_of(&status),
+            (reason.to_owned(), Some(field.to_owned()))
+        );
+        let details = status.get_error_details();
+        assert_eq!(
+            details.error_info().unwrap().metadata["position"],
+            "25",
+            "{bad}"
+        );
+        let begins = "tuple 26 of the stream (those before it stand): ";
+        assert!(status.message().starts_with(begins), "{}", status.message());
+        assert_eq!(answers.last().unwrap().position, 25, "{bad}");
+        let mut stands = tuples[..25].to_vec();
+        stands.sort();
+        assert_eq!(grants.all().await, stands, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_message_says_what_it_is_about() {
+    let mut grants = Grants::new().await;
+    let no_schema = vec![ImportRequest {
+        tuples: vec![tuple("doc:1#viewer@user:u")],
+        ..ImportRequest::default()
+    }];
+    let status = grants.import(no_schema).await.1.unwrap_err();
+    assert_eq!(reason_of(&status), ("NO_SCHEMA".to_owned(), None));
+    let mut late = messages(&["doc:1#viewer@user:u".to_owned()], 1);
+    late.push(ImportRequest {
+        schema: SCHEMA.to_owned(),
+        ..ImportRequest::default()
+    });
+    let (answers, ended) = grants.import(late).await;
+    let field = Some("schema".to_owned());
+    assert_eq!(
+        reason_of(&ended.unwrap_err()),
+        ("MALFORMED_REQUEST".to_owned(), field)
+    );
+    assert_eq!(answers.last().unwrap().position, 1);
+    let mut invalid = messages(&[], 1);
+    invalid[0].schema = "definition user {".to_owned();
+    let status = grants.import(invalid).await.1.unwrap_err();
+    let field = Some("schema".to_owned());
+    assert_eq!(reason_of(&status), ("SCHEMA_INVALID".to_owned(), field));
+    let mut orphans = messages(&[], 1);
+    orphans[0].schema = "definition user {}".to_owned();
+    let status = grants.import(orphans).await.1.unwrap_err();
+    assert_eq!(reason_of(&status).0, "SCHEMA_WOULD_ORPHAN");
+}
