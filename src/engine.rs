@@ -339,7 +339,7 @@ impl Engine {
 
     /// The server's time: max(clock, the last commit's time).
     pub fn now(&self) -> Timestamp {
-        (self.inner.clock)().max(self.newest().time)
+        (self.inner.clock)().max(self.inner.published.time())
     }
 
     /// Takes no more writes, answers those that wait, and closes the store.

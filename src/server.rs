@@ -159,7 +159,7 @@ impl Serving {
 
     async fn open(&self, engine: &Engine) -> Result<(), ServeError> {
         self.gate
-            .open(routes::all(engine, &self.options, &self.health)?);
+            .open(routes::Services::new(engine, &self.options, &self.health)?);
         self.health.report(engine).await;
         Ok(())
     }

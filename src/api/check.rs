@@ -41,7 +41,7 @@ impl server::CheckService for Checks {
         let question = asked.question().map_err(Failure::from)?;
         let answer = self.engine.check(&question, at, deadline).await;
         let (answer, token) = answer.map_err(Failure::from)?;
-        let response = answers::check(answer, Some(token), self.engine.now());
+        let response = answers::check(answer, Some(token), || self.engine.now());
         Ok(Response::new(response))
     }
 
@@ -114,7 +114,7 @@ fn permission(from: PermissionEntry, now: Timestamp) -> entries::Entry {
         outcome,
     } = from;
     let outcome = match outcome {
-        Ok(answer) => entries::entry::Outcome::Response(answers::check(answer, None, now)),
+        Ok(answer) => entries::entry::Outcome::Response(answers::check(answer, None, || now)),
         Err(error) => entries::entry::Outcome::Error(item_error(&check_failure(&error))),
     };
     entries::Entry {
@@ -149,7 +149,7 @@ impl Checks {
             answer.map_or_else(missing, |answer| answer.map_err(|e| check_failure(&e)))
         });
         let outcome = match answer {
-            Ok(answer) => Outcome::Response(answers::check(answer, None, self.engine.now())),
+            Ok(answer) => Outcome::Response(answers::check(answer, None, || self.engine.now())),
             Err(failure) => Outcome::Error(item_error(&failure)),
         };
         batch::Result {

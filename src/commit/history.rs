@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::revision::Revision;
 use crate::state::State;
+use crate::time::Timestamp;
 
 /// How many of the newest states are kept.
 const RECENT: usize = 64;
@@ -57,6 +58,11 @@ impl Published {
     /// The newest state.
     pub(crate) fn newest(&self) -> Arc<State> {
         self.newest.load_full()
+    }
+
+    /// The time of the newest state.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.newest.load().time
     }
 
     /// Wakes whenever a revision becomes visible.

@@ -1,7 +1,7 @@
 //! What answers before the engine stands, and what does after.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::ready;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -10,57 +10,30 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
+use super::routes::{Answer, Services};
 use crate::api::status;
 
 /// The services of an engine that may not stand yet: until then theirs is UNAVAILABLE, while
-/// health and reflection answer from the start.
-#[derive(Clone, Debug)]
+/// health and reflection answer from the start. Cloned for every request: two counts.
+#[derive(Clone)]
 pub(super) struct Gate {
-    /// Health and reflection alone, then everything.
-    routes: Routes,
-    is_open: bool,
-    all: Arc<OnceLock<Routes>>,
+    early: Routes,
+    all: Arc<OnceLock<Services>>,
 }
 
 impl Gate {
     /// A closed gate, behind which only `early` answer.
     pub(super) fn new(early: Routes) -> Self {
         Self {
-            routes: early,
-            is_open: false,
+            early,
             all: Arc::default(),
         }
     }
 
     /// From now on `all` answer, on connections that are open already, too.
-    pub(super) fn open(&self, all: Routes) {
+    pub(super) fn open(&self, all: Services) {
         // Opened twice, the first one stays.
         let _ = self.all.set(all);
-    }
-
-    fn look(&mut self) {
-        if !self.is_open
-            && let Some(all) = self.all.get()
-        {
-            self.routes = all.clone();
-            self.is_open = true;
-        }
-    }
-}
-
-type Routed = <Routes as Service<Request<Body>>>::Future;
-
-/// An answer of the services on its way; `None` while the gate is closed.
-pub(super) struct Answer(Option<Routed>);
-
-impl Future for Answer {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.get_mut().0 {
-            None => Poll::Ready(Ok(status::starting().into_http())),
-            Some(routed) => Pin::new(routed).poll(context),
-        }
     }
 }
 
@@ -69,15 +42,18 @@ impl Service<Request<Body>> for Gate {
     type Error = Infallible;
     type Future = Answer;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.routes, context)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // tonic's services and its router are always ready.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        self.look();
-        if !self.is_open && request.uri().path().starts_with("/portcullis.") {
-            return Answer(None);
+        if let Some(all) = self.all.get() {
+            return all.call(request);
         }
-        Answer(Some(self.routes.call(request)))
+        if request.uri().path().starts_with("/portcullis.") {
+            return Box::pin(ready(Ok(status::starting().into_http())));
+        }
+        Box::pin(self.early.call(request))
     }
 }

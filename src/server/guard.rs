@@ -5,13 +5,15 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -46,25 +48,43 @@ impl<S: NamedService> NamedService for Guarded<S> {
     const NAME: &'static str = S::NAME;
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+pin_project! {
+    /// An answer on its way, no later than its deadline; a panic on the way is an answer too.
+    /// Every request goes through here: nothing is boxed but the timer of a deadline.
+    pub struct Answer<F> {
+        #[pin]
+        called: Called<F>,
+        timer: Option<Pin<Box<Sleep>>>,
+        path: Option<PathAndQuery>,
+    }
+}
+
+pin_project! {
+    #[project = CalledNow]
+    enum Called<F> {
+        Runs { #[pin] future: F },
+        Panicked { panic: Option<Panic> },
+    }
+}
+
+type Panic = Box<dyn Any + Send>;
 
 impl<S> Service<Request<Body>> for Guarded<S>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
     S::Error: Into<tonic::codegen::StdError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Answer<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // tonic's router is always ready; were it not, `call` would answer with its error.
+        // tonic's services are always ready; were one not, `call` would answer with its error.
         let _ = self.inner.poll_ready(context);
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Answer {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let span = timeout(request.headers());
         let deadline = span.and_then(|span| Instant::now().checked_add(span));
         if let (Some(span), Some(deadline)) = (span, deadline) {
@@ -72,52 +92,61 @@ where
             let earlier = deadline.checked_sub(margin).unwrap_or(deadline);
             request.extensions_mut().insert(Deadline(earlier));
         }
-        let path: Arc<str> = request.uri().path().into();
-        let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
-        Box::pin(async move {
-            let mut response = match called {
-                Ok(future) => answer(future, deadline).await,
-                Err(panic) => internal(&*panic).into_http(),
-            };
-            complete(response.headers_mut(), &path);
-            Ok(response.map(|inner| Body::new(GuardedBody { inner, path })))
-        })
+        let path = request.uri().path_and_query().cloned();
+        let called = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+            Ok(future) => Called::Runs { future },
+            Err(panic) => Called::Panicked { panic: Some(panic) },
+        };
+        Answer {
+            called,
+            timer: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into()))),
+            path,
+        }
     }
 }
 
-async fn answer<F, E>(future: F, deadline: Option<Instant>) -> Response<Body>
+impl<F, E> Future for Answer<F>
 where
     F: Future<Output = Result<Response<Body>, E>>,
     E: Into<tonic::codegen::StdError>,
 {
-    let future = unwound(future);
-    let outcome = match deadline {
-        None => future.await,
-        Some(deadline) => match tokio::time::timeout_at(deadline.into(), future).await {
-            Ok(outcome) => outcome,
-            Err(_) => return status::deadline_exceeded().into_http(),
-        },
-    };
-    match outcome {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => Status::from_error(error.into()).into_http(),
-        Err(panic) => internal(&*panic).into_http(),
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = match this.called.project() {
+            CalledNow::Runs { future } => {
+                catch_unwind(AssertUnwindSafe(|| future.poll(context))).unwrap_or_else(failed)
+            }
+            CalledNow::Panicked { panic } => panic.take().map_or(Poll::Pending, failed),
+        };
+        let timer = this.timer.as_mut();
+        let mut response = match polled {
+            Poll::Ready(Ok(response)) => response,
+            Poll::Ready(Err(error)) => Status::from_error(error.into()).into_http(),
+            Poll::Pending => match timer.map(|timer| timer.as_mut().poll(context)) {
+                Some(Poll::Ready(())) => status::deadline_exceeded().into_http(),
+                _ => return Poll::Pending,
+            },
+        };
+        let path = this.path.take();
+        complete(response.headers_mut(), named(path.as_ref()));
+        Poll::Ready(Ok(
+            response.map(|inner| Body::new(GuardedBody { inner, path }))
+        ))
     }
 }
 
-type Panic = Box<dyn Any + Send>;
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is handed to whoever takes a panic by value"
+)]
+fn failed<E>(panic: Panic) -> Poll<Result<Response<Body>, E>> {
+    Poll::Ready(Ok(internal(&*panic).into_http()))
+}
 
-/// Polls `future` so that a panic in it is a value. It is dropped then, and never polled again.
-async fn unwound<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(move |context| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    })
-    .await
+fn named(path: Option<&PathAndQuery>) -> &str {
+    path.map_or("", PathAndQuery::path)
 }
 
 /// The client learns that it was no fault of its own, and the log what it was.
@@ -131,7 +160,7 @@ fn internal(panic: &(dyn Any + Send)) -> Status {
 /// Completes the trailers of an answer that fails after it began.
 struct GuardedBody {
     inner: Body,
-    path: Arc<str>,
+    path: Option<PathAndQuery>,
 }
 
 impl http_body::Body for GuardedBody {
@@ -145,7 +174,7 @@ impl http_body::Body for GuardedBody {
         let inner = Pin::new(&mut self.inner);
         let polled = catch_unwind(AssertUnwindSafe(|| inner.poll_frame(context)));
         match polled {
-            Ok(frame) => frame.map_ok(|frame| completed(frame, &self.path)),
+            Ok(frame) => frame.map_ok(|frame| completed(frame, named(self.path.as_ref()))),
             Err(panic) => {
                 self.inner = Body::empty();
                 let mut trailers = HeaderMap::new();

@@ -1,9 +1,16 @@
 //! All services of one engine, with health and reflection.
 
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 use tonic_reflection::server::{Builder, Error};
+use tower::Service;
 
 use super::ServeOptions;
 use super::health::Health;
@@ -22,6 +29,59 @@ pub(super) mod services {
     pub(crate) type Watch = proto::watch_service_server::WatchServiceServer<watch::Watches>;
 }
 
+/// Everything that answers. Our own services are found by their name alone: tonic's router costs
+/// as much as a check.
+pub(super) struct Services {
+    check: services::Check,
+    grant: services::Grant,
+    lock: services::Lock,
+    role: services::Role,
+    schema: services::Schema,
+    watch: services::Watch,
+    others: Routes,
+}
+
+/// An answer on its way.
+pub(super) type Answer = BoxFuture<Response<Body>, Infallible>;
+
+impl Services {
+    /// Everything.
+    pub(super) fn new(
+        engine: &Engine,
+        options: &ServeOptions,
+        health: &Health,
+    ) -> Result<Self, Error> {
+        let most = options.max_message_bytes;
+        let check = services::Check::new(check::Checks::new(engine.clone()));
+        let grant = services::Grant::new(grant::Grants::new(engine.clone()));
+        let schema = services::Schema::new(schema::Schemas::new(engine.clone()));
+        Ok(Self {
+            check: check.max_decoding_message_size(most),
+            grant: grant.max_decoding_message_size(most),
+            lock: services::Lock::new(lock::Locks).max_decoding_message_size(most),
+            role: services::Role::new(role::Roles).max_decoding_message_size(most),
+            schema: schema.max_decoding_message_size(most),
+            watch: services::Watch::new(watch::Watches).max_decoding_message_size(most),
+            others: early(health)?,
+        })
+    }
+
+    /// Has the service answer that the request's path names.
+    pub(super) fn call(&self, request: Request<Body>) -> Answer {
+        let path = request.uri().path();
+        let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        match name.map_or("", |(name, _)| name) {
+            services::Check::NAME => self.check.clone().call(request),
+            services::Grant::NAME => self.grant.clone().call(request),
+            services::Lock::NAME => self.lock.clone().call(request),
+            services::Role::NAME => self.role.clone().call(request),
+            services::Schema::NAME => self.schema.clone().call(request),
+            services::Watch::NAME => self.watch.clone().call(request),
+            _ => Box::pin(self.others.clone().call(request)),
+        }
+    }
+}
+
 /// What answers before there is an engine.
 pub(super) fn early(health: &Health) -> Result<Routes, Error> {
     let health = HealthService::from_health_reporter(health.reporter());
@@ -29,26 +89,6 @@ pub(super) fn early(health: &Health) -> Result<Routes, Error> {
         .add_service(HealthServer::new(health))
         .add_service(described().build_v1()?)
         .add_service(described().build_v1alpha()?)
-        .prepare())
-}
-
-/// Everything.
-pub(super) fn all(
-    engine: &Engine,
-    options: &ServeOptions,
-    health: &Health,
-) -> Result<Routes, Error> {
-    let most = options.max_message_bytes;
-    let check = services::Check::new(check::Checks::new(engine.clone()));
-    let grant = services::Grant::new(grant::Grants::new(engine.clone()));
-    let schema = services::Schema::new(schema::Schemas::new(engine.clone()));
-    Ok(early(health)?
-        .add_service(check.max_decoding_message_size(most))
-        .add_service(grant.max_decoding_message_size(most))
-        .add_service(schema.max_decoding_message_size(most))
-        .add_service(services::Lock::new(lock::Locks).max_decoding_message_size(most))
-        .add_service(services::Role::new(role::Roles).max_decoding_message_size(most))
-        .add_service(services::Watch::new(watch::Watches).max_decoding_message_size(most))
         .prepare())
 }
 

@@ -8,8 +8,12 @@ use crate::schema::diagnostic::Diagnostic;
 use crate::schema::{Member, MemberKind, Schema, TypeDef};
 use crate::time::Timestamp;
 
-/// The answer to a check; `at` is none where it is one of a batch, `now` the server's time.
-pub fn check(from: Answer, at: Option<Token>, now: Timestamp) -> proto::CheckResponse {
+/// The answer to a check; `at` is none where it is one of a batch, `now` gives the server's time.
+pub fn check(
+    from: Answer,
+    at: Option<Token>,
+    now: impl FnOnce() -> Timestamp,
+) -> proto::CheckResponse {
     let Answer {
         decision,
         missing_context,
@@ -35,7 +39,7 @@ pub fn check(from: Answer, at: Option<Token>, now: Timestamp) -> proto::CheckRes
         valid_until: valid_until.map(values::to_timestamp),
         dependencies,
         uncacheable,
-        valid_for: valid_until.map(|until| values::to_duration(until.since(now))),
+        valid_for: valid_until.map(|until| values::to_duration(until.since(now()))),
         detail,
     }
 }
