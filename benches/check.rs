@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{BatchSize, Criterion};
-use portcullis::eval::{Limits, Question, check};
+use portcullis::eval::{Facts, Limits, Question, check};
 use portcullis::index::{Edit, Index, Op};
 use portcullis::revision::Revision;
 use portcullis::schema::{Names, RelId, Schema};
@@ -70,8 +70,7 @@ fn ask(
                     with_dependencies: false,
                 };
                 black_box(check(
-                    schema,
-                    index,
+                    Facts::of_tuples(schema, index),
                     &question,
                     Timestamp::default(),
                     &limits,

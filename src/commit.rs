@@ -386,12 +386,12 @@ impl Writer {
         }
     }
 
-    /// How long until the next tuple is to be removed; `None` where none ever is.
+    /// How long until the next tuple or lock is to be removed; `None` where none ever is.
     fn until_expiry(&self) -> Option<Duration> {
         if self.latch.problem().is_some() {
             return None;
         }
-        let due = self.state.index.next_expiry()?;
+        let due = self.state.next_expiry()?;
         let by_clock = due.since((self.clock)().max(self.state.time));
         let apart = self.last_expiry.map_or(Duration::ZERO, |last| {
             EXPIRY_APART.saturating_sub(last.elapsed())

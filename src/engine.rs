@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use crate::commit::history::Published;
 use crate::commit::{self, Job, Latch, Message, Setup};
-use crate::eval::{self, Answer, CheckError, Question};
+use crate::eval::{self, Answer, CheckError, Facts, Question};
 use crate::plan::{Action, Command};
 use crate::revision::{Consistency, Token};
 use crate::schema::Schema;
@@ -81,8 +81,8 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-/// What questions are answered from: the instant is the server's time.
-type Ground<'a> = (&'a State, &'a Schema, Timestamp);
+/// What questions are answered from, and the server's time.
+type Ground<'a> = (Facts<'a>, Timestamp);
 
 struct Inner {
     store: Arc<dyn Store>,
@@ -183,8 +183,8 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<(Answer, Token), EngineError> {
         let state = self.state_at(at, deadline).await?;
-        let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
-        let ground = (&*state, schema, self.now());
+        let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
+        let ground = (facts, self.now());
         let answer = self.evaluate(ground, question, deadline).await?;
         Ok((answer.map_err(EngineError::Check)?, state.token()))
     }
@@ -209,7 +209,7 @@ impl Engine {
             });
         }
         let state = self.state_at(at, deadline).await?;
-        let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
+        let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
         let now = self.now();
         let mut answers = Vec::with_capacity(questions.len());
         for piece in questions.chunks(AT_ONCE) {
@@ -217,7 +217,7 @@ impl Engine {
                 return Err(EngineError::DeadlineExceeded { outcome: None });
             }
             for question in piece {
-                let ground = (&*state, schema, now);
+                let ground = (facts, now);
                 answers.push(self.evaluate(ground, question, deadline).await?);
             }
             tokio::task::yield_now().await;
@@ -369,9 +369,9 @@ impl Engine {
         question: &Question<'_>,
         deadline: Option<Instant>,
     ) -> Result<Result<Answer, CheckError>, EngineError> {
-        let (state, schema, now) = ground;
+        let (facts, now) = ground;
         let (short, whole) = (self.short_checks(), self.inner.checks);
-        match eval::check(schema, &state.index, question, now, &short) {
+        match eval::check(facts, question, now, &short) {
             Err(CheckError::TooComplex { .. }) if short != whole => {
                 self.evaluate_at_length(ground, question, deadline).await
             }
@@ -392,12 +392,12 @@ impl Engine {
 
     async fn evaluate_at_length(
         &self,
-        (state, schema, now): Ground<'_>,
+        (facts, now): Ground<'_>,
         question: &Question<'_>,
         deadline: Option<Instant>,
     ) -> Result<Result<Answer, CheckError>, EngineError> {
         let limits = &self.inner.checks;
-        let work = || eval::check(schema, &state.index, question, now, limits);
+        let work = || eval::check(facts, question, now, limits);
         self.at_length(deadline, work).await
     }
 

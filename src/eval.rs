@@ -1,7 +1,10 @@
 //! Answers questions from one state: the evaluator, its caveats and its dependency keys.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use crate::index::Index;
+use crate::schema::Schema;
+use crate::state::{Locks, Roles, State};
 use crate::time::Timestamp;
 use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
 
@@ -15,6 +18,42 @@ mod value;
 
 pub use check::check;
 pub use list_permissions::{PermissionEntry, list_permissions};
+
+/// What questions are answered from: a schema, and what is stored under it.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The schema.
+    pub schema: &'a Schema,
+    /// The tuples.
+    pub index: &'a Index,
+    /// The locks.
+    pub locks: &'a Locks,
+    /// The roles made or edited at run time.
+    pub roles: &'a Roles,
+}
+
+impl<'a> Facts<'a> {
+    /// All that a state holds; `None` before a schema was written.
+    pub fn of(state: &'a State) -> Option<Self> {
+        Some(Self {
+            schema: state.schema.as_deref()?,
+            index: &state.index,
+            locks: &state.locks,
+            roles: &state.roles,
+        })
+    }
+
+    /// Tuples alone: no lock is held, and no role was made or edited.
+    pub fn of_tuples(schema: &'a Schema, index: &'a Index) -> Self {
+        static NONE: LazyLock<(Locks, Roles)> = LazyLock::new(Default::default);
+        Self {
+            schema,
+            index,
+            locks: &NONE.0,
+            roles: &NONE.1,
+        }
+    }
+}
 
 /// What a check may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

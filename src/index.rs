@@ -24,17 +24,19 @@ mod file;
 mod group;
 mod scan;
 mod segment;
+mod site;
 
 pub use group::{Edge, Group};
 pub use scan::{ScanPosition, Shape, Stored};
 pub use segment::Merged;
+pub use site::{SiteRef, generated};
 
 use delta::Put;
 use group::Head;
 use segment::Segment;
 
 /// The function that hashes objects and makes dependency keys; a new one gets a new number.
-pub const KEY_VERSION: u32 = 1;
+pub const KEY_VERSION: u32 = 2;
 
 const SEGMENTS: usize = 64;
 /// A delta is merged once it has a twentieth of the tuples, within these bounds.
@@ -133,6 +135,7 @@ pub struct Index {
     seed: u64,
     names: Arc<Names>,
     segments: Arc<[Arc<Segment>; SEGMENTS]>,
+    /// Links to sites not counted.
     tuples: u64,
     expiries: OrdSet<(Timestamp, TupleKey)>,
     /// Counts `apply`, so that a merge knows what came after it.
@@ -292,6 +295,7 @@ impl Index {
         let mut segments = (*self.segments).clone();
         for edit in edits {
             next.edit_one(&mut segments, edit, revision, unite);
+            next.keep_link(&mut segments, edit, revision);
         }
         next.segments = Arc::new(segments);
         next
@@ -336,7 +340,9 @@ impl Index {
             self.expiries.insert((end, key));
         }
         let stands = matches!(put, Put::Stands(_));
-        self.tuples = self.tuples + u64::from(stands) - u64::from(held);
+        // A link to a site is no tuple.
+        let counts = !site::is_site(&self.names, edit.subject.0);
+        self.tuples = self.tuples + u64::from(stands && counts) - u64::from(held && counts);
         let entry = delta::Entry {
             put,
             revision,
@@ -347,6 +353,41 @@ impl Index {
         resource.put_forward(key.resource.local(), forward, key.subject, entry.clone());
         let subject = Arc::make_mut(&mut segments[key.subject.segment()]);
         subject.put_backward(key.subject.local(), backward, key.resource, entry);
+    }
+
+    /// Where the edit's resource is a site, links it to its own resource as long as it has a
+    /// subject.
+    #[expect(clippy::indexing_slicing, reason = "a node's segment is below 64")]
+    fn keep_link(
+        &mut self,
+        segments: &mut [Arc<Segment>; SEGMENTS],
+        edit: &Edit<'_>,
+        revision: Revision,
+    ) {
+        let (kind, id) = edit.resource;
+        if !site::is_site(&self.names, kind) {
+            return;
+        }
+        let site = self.intern(segments, edit.resource);
+        let groups = segments[site.segment()].forward(site.local()).groups(None);
+        let op = match { groups }.any(|group| group.iter().next().is_some()) {
+            true => Op::Put(None),
+            false => Op::Remove,
+        };
+        let Some(resource) = SiteRef::parse(id).map(|site| site.resource) else {
+            return;
+        };
+        let Some(resource_kind) = self.names.type_id(resource.kind()) else {
+            return;
+        };
+        let link = Edit {
+            resource: (resource_kind, resource.id()),
+            relation: edit.relation,
+            subject: edit.resource,
+            subject_relation: RelId::NONE,
+            op,
+        };
+        self.edit_one(segments, &link, revision, false);
     }
 
     #[expect(clippy::indexing_slicing, reason = "a hash's segment is below 64")]
@@ -408,18 +449,31 @@ impl Index {
         Some(self.named(key, edge.restriction))
     }
 
+    /// The site that a node is, where it is one.
+    pub fn site(&self, node: NodeId) -> Option<SiteRef<'_>> {
+        match site::is_site(&self.names, self.kind_of(node)) {
+            true => SiteRef::parse(self.id_of(node)),
+            false => None,
+        }
+    }
+
     /// A tuple in words.
     fn named(&self, key: TupleKey, restriction: Option<&Restriction>) -> Tuple {
         let object = |node| {
             let kind = self.names.type_name(self.kind_of(node));
             (kind, self.id_of(node))
         };
-        let (resource, subject) = (object(key.resource), object(key.subject));
+        let (mut resource, subject) = (object(key.resource), object(key.subject));
+        let mut relation = self.names.rel_name(key.relation).into();
+        if let Some(site) = self.site(key.resource) {
+            resource = (site.resource.kind(), site.resource.id());
+            relation = site.role.replacen(':', "=", 1).into();
+        }
         let set = (key.set != RelId::NONE).then(|| self.names.rel_name(key.set));
         let caveat = restriction.and_then(|restriction| restriction.caveat.as_ref());
         Tuple {
             resource: ObjectRef::known(resource.0, resource.1).to_object(),
-            relation: self.names.rel_name(key.relation).into(),
+            relation,
             subject: SubjectRef::known(subject.0, subject.1, set).to_subject(),
             caveat: caveat.map(|(caveat, context)| CaveatRef {
                 name: self.names.caveat_name(*caveat).into(),

@@ -72,7 +72,7 @@ pub enum Action {
     },
     /// A part of a revoke by filter that is too large to be done at once.
     RevokePart(RevokePart),
-    /// Removes what has expired, at most 10,000 tuples a commit.
+    /// Removes what has expired, at most 10,000 tuples and locks a commit.
     Expire,
 }
 

@@ -189,7 +189,7 @@ pub struct Schema {
     pub caveats: Vec<Arc<CaveatDef>>,
     /// In the order of the text.
     pub roles: Vec<RolesDef>,
-    /// `type_places[TypeId]`: the place in `types`.
+    /// `type_places[TypeId]`: the place in `types`; behind its end for the types of sites.
     pub(crate) type_places: Vec<Option<u16>>,
     /// `member_places[place in types][RelId]`: the place in `members`.
     pub(crate) member_places: Vec<Vec<Option<u32>>>,
@@ -355,6 +355,19 @@ pub struct RolesDef {
     pub capped: bool,
     /// In the order of the text.
     pub builtins: Vec<BuiltinDef>,
+    /// How the index keeps their assignments.
+    pub sites: Sites,
+}
+
+/// The generated names under which the index keeps the assignments of one `roles` block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sites {
+    /// The type of sites, which is none that the schema defines.
+    pub kind: TypeId,
+    /// The relation from a resource to its sites, and from a site to its subjects.
+    pub relation: RelId,
+    /// That relation of a site: whom its tuples may name.
+    pub member: MemberId,
 }
 
 /// A `builtin` role.
@@ -489,6 +502,19 @@ impl Schema {
     )]
     pub fn member(&self, id: MemberId) -> &Member {
         &self.members[id.0 as usize]
+    }
+
+    /// The `roles` block of this name.
+    pub fn roles_named(&self, block: &str) -> Option<(RolesId, &RolesDef)> {
+        let place = self.roles.iter().position(|roles| *roles.name == *block)?;
+        let id = RolesId(u16::try_from(place).ok()?);
+        Some((id, self.roles.get(place)?))
+    }
+
+    /// How roles of a block may be assigned on objects of a type, where they may.
+    pub fn assigns(&self, kind: TypeId, roles: RolesId) -> Option<&AssignsDef> {
+        let definition = self.type_def(kind)?;
+        definition.assigns.iter().find(|one| one.roles == roles)
     }
 
     /// The caveat with this number, where this schema has it.

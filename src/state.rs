@@ -1,21 +1,27 @@
-//! The state (schema, index, remembered answers) as the fold of the log: commits, and `apply`.
+//! The state (schema, index, locks, roles, remembered answers) as the fold of the log: commits,
+//! and `apply`.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::index::Index;
+use crate::index::{Index, object_hash};
 use crate::revision::{Epoch, Revision, Token};
 use crate::schema::diagnostic::Diagnostic;
 use crate::schema::{Names, Schema, changes_between};
 use crate::time::Timestamp;
-use crate::tuple::{Subject, Tuple};
+use crate::tuple::{Object, ObjectRef, RoleRef, Subject, Tuple};
 
 pub mod checkpoint;
+pub mod locks;
 pub mod remembered;
+pub mod roles;
+pub(crate) mod saved;
 mod stored;
 
+pub use self::locks::{HeldLock, Locks};
 use self::remembered::{Answers, Kept};
+pub use self::roles::{RoleRecord, Roles};
 
 /// One atomic change of the state: the unit of the log, of watching and of recovery.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +42,7 @@ pub struct Commit {
     pub remembered: Option<Remembered>,
 }
 
-/// A part of a [`Commit`]. Locks and roles come with the issue on locks and roles.
+/// A part of a [`Commit`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// A tuple was granted, or replaced by one of the same resource, relation and subject.
@@ -47,6 +53,16 @@ pub enum Change {
     Expired(Tuple),
     /// A new schema: its text.
     Schema(Arc<str>),
+    /// A lock was placed, or renewed: replaced by one of the same id.
+    Locked(Arc<HeldLock>),
+    /// A lock was lifted.
+    Unlocked(Arc<HeldLock>),
+    /// A lock was removed since its time was over.
+    LockExpired(Arc<HeldLock>),
+    /// A role was made or edited: what it is now.
+    RoleWritten(Arc<RoleRecord>),
+    /// A role was deleted; its assignments are revoked beside it.
+    RoleDeleted(RoleRef),
 }
 
 /// An idempotency key and the answer that a repeat gets.
@@ -83,6 +99,12 @@ pub struct State {
     pub schema_revision: Revision,
     /// The tuples.
     pub index: Index,
+    /// The locks that are held.
+    pub locks: Locks,
+    /// The roles made or edited at run time.
+    pub roles: Roles,
+    /// Fencing tokens are this and the revision: beyond all that were given out before a restore.
+    pub fencing_base: u64,
     /// The answers to writes under idempotency keys.
     pub remembered: Answers,
     names: Arc<Names>,
@@ -133,6 +155,9 @@ impl State {
             schema: None,
             schema_revision: Revision(0),
             index: Index::new(seed).with_names(Arc::clone(&names)),
+            locks: Locks::default(),
+            roles: Roles::default(),
+            fencing_base: 0,
             remembered: Answers::default(),
             names,
         }
@@ -156,6 +181,42 @@ impl State {
         }
     }
 
+    /// The fencing token of a lock that the commit `revision` places.
+    pub fn fencing_token(&self, revision: Revision) -> u64 {
+        self.fencing_base.saturating_add(revision.0)
+    }
+
+    /// The locks that sit on a resource itself, by their ids, those whose time is over included.
+    pub fn locks_on<'a>(
+        &'a self,
+        resource: ObjectRef<'a>,
+    ) -> impl Iterator<Item = &'a Arc<HeldLock>> + 'a {
+        let hash = object_hash(self.seed, resource.kind(), resource.id());
+        self.locks.on(hash, resource)
+    }
+
+    /// Whether anything is known of an object: a tuple, live or expired, that names it as its
+    /// resource or within its subject, a lock on it, a role that it owns or that is assigned
+    /// there. What nothing is known of is new.
+    pub fn mentions(&self, object: ObjectRef<'_>) -> bool {
+        let kind = self.names.type_id(object.kind());
+        kind.is_some_and(|kind| self.index.mentions(kind, object.id()))
+            || self.locks_on(object).next().is_some()
+            || self.owns_roles(object)
+    }
+
+    fn owns_roles(&self, object: ObjectRef<'_>) -> bool {
+        let blocks = self.schema.iter().flat_map(|schema| &schema.roles);
+        let mut owned = blocks.flat_map(|block| self.roles.owned(&block.name, object.id()));
+        owned.any(|record| record.owner.as_ref() == object)
+    }
+
+    /// When the next tuple or lock is to be removed, where any ever is.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let ends = [self.index.next_expiry(), self.locks.next_end()];
+        ends.into_iter().flatten().min()
+    }
+
     /// The state after `commit`. Its `chain` is still the old one: see [`State::chain`].
     ///
     /// # Errors
@@ -175,6 +236,7 @@ impl State {
         next.time = commit.time;
         let schema_changes = next.apply_schemas(commit)?;
         next.apply_tuples(commit)?;
+        next.apply_locks_and_roles(commit);
         if let Some(key) = &commit.remembered {
             let kept = Kept::of(commit, key, schema_changes);
             next.remembered = next.remembered.with(&key.caller, &key.key, kept);
@@ -197,6 +259,25 @@ impl State {
         self.names = Arc::clone(&schema.names);
         self.index = self.index.with_names(Arc::clone(&self.names));
         self.schema = Some(schema);
+    }
+
+    fn apply_locks_and_roles(&mut self, commit: &Commit) {
+        let seed = self.seed;
+        let hash = |object: &Object| object_hash(seed, object.kind(), object.id());
+        for change in &commit.changes {
+            match change {
+                Change::Locked(lock) => self.locks = self.locks.with(hash, lock),
+                Change::Unlocked(lock) | Change::LockExpired(lock) => {
+                    self.locks = self.locks.without(hash, &lock.id);
+                }
+                Change::RoleWritten(record) => self.roles = self.roles.with(record),
+                Change::RoleDeleted(role) => self.roles = self.roles.without(role),
+                Change::Granted(_)
+                | Change::Revoked(_)
+                | Change::Expired(_)
+                | Change::Schema(_) => {}
+            }
+        }
     }
 
     /// The lines that say what a new schema changed, where the commit has one.

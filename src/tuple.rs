@@ -215,6 +215,97 @@ impl Subject {
     }
 }
 
+/// A role that is made at run time, or a built-in one of some owner: `block:owner/key`, such as
+/// `role:acme/deployer`, which belongs to the object `acme` of the type that the block names.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RoleRef(Arc<str>);
+
+impl RoleRef {
+    /// The role `key` of the owner with this id, in a `roles` block of the schema.
+    ///
+    /// # Errors
+    /// What is wrong with the parts.
+    pub fn new(block: &str, owner_id: &str, key: &str) -> Result<Self, MalformedReference> {
+        let text = format!("{block}:{owner_id}/{key}");
+        match key.contains('/') {
+            true => Err(malformed(
+                key,
+                "has a '/', which the key of a role can't have",
+            )),
+            false => text.parse(),
+        }
+    }
+
+    /// The role whose assignments are tuples of this relation, `role=acme/deployer`.
+    pub fn of_relation(relation: &str) -> Option<Self> {
+        let (block, role) = relation.split_once('=')?;
+        format!("{block}:{role}").parse().ok()
+    }
+
+    /// The relation of its assignments: `role=acme/deployer`.
+    pub fn relation(&self) -> String {
+        self.0.replacen(':', "=", 1)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of its `roles` block.
+    pub fn block(&self) -> &str {
+        self.0.split_once(':').map_or("", |(block, _)| block)
+    }
+
+    /// The id of its owner; the type is the block's.
+    pub fn owner_id(&self) -> &str {
+        role_parts(&self.0).1
+    }
+
+    /// What it is called among those of its owner: all behind the last `/`.
+    pub fn key(&self) -> &str {
+        role_parts(&self.0).2
+    }
+}
+
+/// Block, owner id and key of a role's reference; empty where it is none.
+pub(crate) fn role_parts(text: &str) -> (&str, &str, &str) {
+    let (block, rest) = text.split_once(':').unwrap_or(("", ""));
+    let (owner, key) = rest.rsplit_once('/').unwrap_or(("", ""));
+    (block, owner, key)
+}
+
+impl std::borrow::Borrow<str> for RoleRef {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RoleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for RoleRef {
+    type Err = MalformedReference;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (block, owner, key) = role_parts(text);
+        if !is_word(block) || owner.is_empty() || key.is_empty() {
+            let expected = "is no role; expected block:owner/key, such as role:acme/deployer";
+            return Err(malformed(text, expected));
+        }
+        // What names a role also names the relation of its assignments.
+        if !is_relation(&text.replacen(':', "=", 1)) {
+            let problem = "names no role: owner and key together have at most 1,024 bytes, \
+                           without spaces, control characters, '#' and '@'";
+            return Err(malformed(text, problem));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
 /// Values for the parameters of caveats, as JSON.
 pub type Context = Map<String, Value>;
 

@@ -7,7 +7,7 @@
     missing_docs
 )]
 
-use portcullis::eval::{CheckError, Decision, Limits, Question, check};
+use portcullis::eval::{CheckError, Decision, Facts, Limits, Question, check};
 use portcullis::index::{Edit, Index, Op};
 use portcullis::revision::Revision;
 use portcullis::schema::{Names, RelId, Schema};
@@ -74,8 +74,7 @@ impl World {
         };
         let now = Timestamp::default();
         check(
-            &self.schema,
-            &self.index,
+            Facts::of_tuples(&self.schema, &self.index),
             &question,
             now,
             &Limits::default(),
@@ -182,8 +181,7 @@ fn the_side_that_has_fewer_is_searched() {
             with_dependencies: true,
         };
         let answer = check(
-            &world.schema,
-            &world.index,
+            Facts::of_tuples(&world.schema, &world.index),
             &question,
             Timestamp::default(),
             &few,
@@ -222,8 +220,7 @@ fn work_is_bounded_and_never_a_silent_denial() {
         ..Limits::default()
     };
     let refused = check(
-        &world.schema,
-        &world.index,
+        Facts::of_tuples(&world.schema, &world.index),
         &question,
         Timestamp::default(),
         &tight,

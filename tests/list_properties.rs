@@ -74,8 +74,7 @@ fn list_permissions_equals_single_checks() {
                 with_dependencies: false,
             };
             let (now, limits) = (real::instant(round.now), Limits::default());
-            let entries =
-                list_permissions(&real.schema, &real.index, &question, now, &limits).unwrap();
+            let entries = list_permissions(real.facts(), &question, now, &limits).unwrap();
             let mut names: Vec<_> = world.members(kind);
             names.sort_by_key(|name| world.names[*name].clone());
             assert_eq!(entries.len(), names.len());

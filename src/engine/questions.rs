@@ -20,11 +20,9 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<(Vec<PermissionEntry>, Token), EngineError> {
         let state = self.state_at(at, deadline).await?;
-        let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
+        let facts = eval::Facts::of(&state).ok_or(EngineError::NoSchema)?;
         let now = self.now();
-        let list = |limits: &eval::Limits| {
-            eval::list_permissions(schema, &state.index, question, now, limits)
-        };
+        let list = |limits: &eval::Limits| eval::list_permissions(facts, question, now, limits);
         let mut entries = list(&self.short_checks());
         if entries.as_ref().is_ok_and(|entries| too_short(entries)) {
             let whole = self.inner.checks;

@@ -9,30 +9,30 @@ use crate::tuple::{Context, SubjectRef, Tuple};
 use super::closure::{Ground, Who};
 use super::machine::{Machine, NO_RESOURCE, NO_SUBJECT, TooMuchWork};
 use super::value::{Cause, Value};
-use super::{Answer, CheckError, Decision, Limits, Question};
+use super::{Answer, CheckError, Decision, Facts, Limits, Question};
 
-/// Answers `question` from one schema and index, at the instant `now`.
+/// Answers `question` from one state, at the instant `now`.
 ///
 /// # Errors
 /// Names that the schema lacks, a context that does not fit, too much work, a negation cycle or a
 /// failed caveat on which the answer would rest. A denial is an answer.
 pub fn check(
-    schema: &Schema,
-    index: &Index,
+    facts: Facts<'_>,
     question: &Question<'_>,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Answer, CheckError> {
+    let Facts { schema, index, .. } = facts;
     let asked = resolve(schema, question)?;
     if !question.context.is_empty() {
         super::caveats::check_request_context(schema, question.context)
             .map_err(CheckError::Context)?;
     }
     if question.contextual.is_empty() {
-        return evaluate(schema, index, question, asked, now, limits);
+        return evaluate(facts, question, asked, now, limits);
     }
-    let united = unite(schema, index, question.contextual)?;
-    evaluate(schema, &united, question, asked, now, limits)
+    let index = &unite(schema, index, question.contextual)?;
+    evaluate(Facts { index, ..facts }, question, asked, now, limits)
 }
 
 /// The names of a question as numbers.
@@ -165,24 +165,27 @@ fn unite(schema: &Schema, index: &Index, tuples: &[Tuple]) -> Result<Index, Chec
 }
 
 fn evaluate(
-    schema: &Schema,
-    index: &Index,
+    facts: Facts<'_>,
     question: &Question<'_>,
     asked: Asked<'_>,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Answer, CheckError> {
-    let ground = Ground {
-        schema,
-        programs: schema.programs(),
-        index,
-        now,
-    };
-    let who = who(index, asked.subject.id, asked.relation, question.subject);
-    let node = resource_node(index, asked.resource.id, question);
+    let ground = Ground::of(facts, now);
+    let who = who(
+        facts.index,
+        asked.subject.id,
+        asked.relation,
+        question.subject,
+    );
+    let node = resource_node(facts.index, asked.resource.id, question);
     let unknown = [
-        index.object_hash(asked.resource.id, question.resource.id()),
-        index.object_hash(asked.subject.id, question.subject.id()),
+        facts
+            .index
+            .object_hash(asked.resource.id, question.resource.id()),
+        facts
+            .index
+            .object_hash(asked.subject.id, question.subject.id()),
     ];
     let track = question.with_dependencies && question.contextual.is_empty();
     let mut machine = Machine::new(ground, who, question.context, unknown, track, limits.work);

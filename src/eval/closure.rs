@@ -12,9 +12,10 @@ use smallvec::SmallVec;
 use crate::index::{Edge, Group, Index, NodeId};
 use crate::schema::program::{KindSet, Programs};
 use crate::schema::{MemberId, RelId, Schema, TypeId};
+use crate::state::{Locks, Roles};
 use crate::time::Timestamp;
 
-use super::dependencies;
+use super::{Facts, dependencies};
 
 /// What all closures of one question share.
 #[derive(Clone, Copy)]
@@ -22,7 +23,31 @@ pub(super) struct Ground<'a> {
     pub schema: &'a Schema,
     pub programs: &'a Programs,
     pub index: &'a Index,
+    #[expect(dead_code, reason = "the next commit's evaluator reads it")]
+    pub locks: &'a Locks,
+    #[expect(dead_code, reason = "the next commit's evaluator reads it")]
+    pub roles: &'a Roles,
     pub now: Timestamp,
+}
+
+impl<'a> Ground<'a> {
+    /// What questions are answered from, at an instant.
+    pub fn of(facts: Facts<'a>, now: Timestamp) -> Self {
+        let Facts {
+            schema,
+            index,
+            locks,
+            roles,
+        } = facts;
+        Self {
+            schema,
+            programs: schema.programs(),
+            index,
+            locks,
+            roles,
+            now,
+        }
+    }
 }
 
 /// The subject of a question, as the index knows it.

@@ -6,13 +6,15 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::index::Index;
+use crate::index::{Index, generated, object_hash};
 use crate::schema::RelId;
 use crate::state::Change;
 use crate::tuple::Tuple;
 
 const SUBJECTS: u64 = 1;
 const MEMBERSHIP: u64 = 2;
+const LOCKS: u64 = 3;
+const ROLE: u64 = 4;
 
 /// S(resource#relation): the subjects of a relation. `object` is the hash of the resource.
 pub(super) fn subjects_key(index: &Index, object: u64, relation: RelId) -> u64 {
@@ -22,6 +24,16 @@ pub(super) fn subjects_key(index: &Index, object: u64, relation: RelId) -> u64 {
 /// M(type:id): what that id is in, as object or as subject set; M(type:*) for a wildcard.
 pub(super) fn membership_key(object: u64) -> u64 {
     mix(MEMBERSHIP, object, 0)
+}
+
+/// L(resource): the locks on it. `object` is the hash of the resource.
+pub(super) fn locks_key(object: u64) -> u64 {
+    mix(LOCKS, object, 0)
+}
+
+/// R(role): its record. `role` is its reference.
+pub(super) fn role_key(seed: u64, role: &str) -> u64 {
+    mix(ROLE, xxh3_64_with_seed(role.as_bytes(), seed), 0)
 }
 
 fn named_subjects_key(seed: u64, object: u64, relation: &str) -> u64 {
@@ -49,6 +61,14 @@ pub fn invalidated(index: &Index, changes: &[Change]) -> Option<Vec<u64>> {
                 keys.extend(tuple_keys(index, tuple));
             }
             Change::Schema(_) => return None,
+            Change::Locked(lock) | Change::Unlocked(lock) | Change::LockExpired(lock) => {
+                let (kind, id) = (lock.resource.kind(), lock.resource.id());
+                keys.push(locks_key(object_hash(index.seed(), kind, id)));
+            }
+            Change::RoleWritten(record) => {
+                keys.push(role_key(index.seed(), record.role.as_str()));
+            }
+            Change::RoleDeleted(role) => keys.push(role_key(index.seed(), role.as_str())),
         }
     }
     keys.sort_unstable();
@@ -57,11 +77,17 @@ pub fn invalidated(index: &Index, changes: &[Change]) -> Option<Vec<u64>> {
 }
 
 fn tuple_keys(index: &Index, tuple: &Tuple) -> [u64; 2] {
-    let hash = |kind: &str, id: &str| crate::index::object_hash(index.seed(), kind, id);
+    let hash = |kind: &str, id: &str| object_hash(index.seed(), kind, id);
+    // All assignments of one block on a resource are the subjects of one generated relation.
+    let assigned = tuple
+        .relation
+        .split_once('=')
+        .map(|(block, _)| generated(block));
+    let relation = assigned.as_deref().unwrap_or(&tuple.relation);
     let resource = hash(tuple.resource.kind(), tuple.resource.id());
     let subject = hash(tuple.subject.kind(), tuple.subject.id());
     [
-        named_subjects_key(index.seed(), resource, &tuple.relation),
+        named_subjects_key(index.seed(), resource, relation),
         membership_key(subject),
     ]
 }

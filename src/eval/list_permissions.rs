@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::index::Index;
-use crate::schema::Schema;
 use crate::time::Timestamp;
 
 use super::check::{Subjected, answer, known_type, resource_node};
 use super::closure::Ground;
-use super::{Answer, CheckError, Limits, Question};
+use super::{Answer, CheckError, Facts, Limits, Question};
 
 /// One relation or permission, and whether the subject has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,19 +25,14 @@ pub struct PermissionEntry {
 /// Names that the schema lacks, a context that does not fit. What is wrong with one permission
 /// is said in its entry.
 pub fn list_permissions(
-    schema: &Schema,
-    index: &Index,
+    facts: Facts<'_>,
     question: &Question<'_>,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Vec<PermissionEntry>, CheckError> {
+    let Facts { schema, index, .. } = facts;
     let kind = known_type(schema, "resource", question.resource.kind())?;
-    let ground = Ground {
-        schema,
-        programs: schema.programs(),
-        index,
-        now,
-    };
+    let ground = Ground::of(facts, now);
     let subjected = Subjected::new(ground, question.subject, question.context)?;
     let node = resource_node(index, kind.id, question);
     let mut members: Vec<_> = (kind.members.iter())

@@ -75,7 +75,7 @@ impl Index {
         let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(SEGMENTS);
         for place in 0..SEGMENTS {
             let base = read_base(input)?;
-            index.tuples += base.forward.targets.len() as u64;
+            index.tuples += base.forward.targets.len() as u64 - index.links(&base.forward);
             index.note_expiries(place, &base);
             segments.push(Arc::new(Segment::from_base(base)));
         }
@@ -83,6 +83,19 @@ impl Index {
             .map_err(|_| damaged("it has too few segments"))?;
         index.segments = Arc::from(segments);
         Ok(index)
+    }
+
+    /// How many edges of a side are links to sites, which count as no tuples.
+    fn links(&self, forward: &Side) -> u64 {
+        let mut links = 0;
+        let mut begin = 0;
+        for (head, end) in forward.heads.iter().zip(&forward.ends) {
+            if super::site::is_site(&self.names, head.kind) {
+                links += u64::from(end.saturating_sub(begin));
+            }
+            begin = *end;
+        }
+        links
     }
 
     fn note_expiries(&mut self, place: usize, base: &Base) {

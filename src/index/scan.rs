@@ -8,6 +8,7 @@ use crate::schema::{CaveatId, RelId, SubjectForm, TypeId};
 use crate::tuple::{Tuple, TupleFilter};
 
 use super::group::{Granted, Group, Head};
+use super::site::{SiteRef, generated, is_site, relation_of};
 use super::{Index, NodeId, Restriction, SEGMENTS, TupleKey};
 
 /// A place in the order of a scan, good for the snapshot that it came from.
@@ -28,7 +29,7 @@ pub struct Stored<'a> {
 pub struct Shape {
     /// The type of the resources.
     pub resource: TypeId,
-    /// The relation.
+    /// The relation; `role=` for all assignments of a `roles` block.
     pub relation: RelId,
     /// The type of the subjects.
     pub subject: TypeId,
@@ -103,6 +104,8 @@ struct Wanted<'a> {
     resource_id: Option<&'a str>,
     prefix: Option<&'a str>,
     relation: Option<RelId>,
+    /// Only assignments of this role: its reference without the block, `acme/deployer`.
+    role: Option<&'a str>,
     subject_kind: Option<TypeId>,
     subject_id: Option<&'a str>,
     set: Option<RelId>,
@@ -115,14 +118,23 @@ impl<'a> Wanted<'a> {
             Some(name) => names.type_id(name).map(Some),
             None => Some(None),
         };
+        // `role=acme/deployer` is a part of the generated relation `role=`.
+        let assigned = filter.relation.as_deref().and_then(|r| r.split_once('='));
+        let relation = match assigned {
+            Some((block, _)) => Some(generated(block).into()),
+            None => filter.relation.clone(),
+        };
         Some(Self {
             resource_kind: kind(&filter.resource_type)?,
             resource_id: filter.resource_id.as_deref(),
             prefix: filter.resource_id_prefix.as_deref(),
-            relation: match &filter.relation {
+            relation: match &relation {
                 Some(name) => Some(names.rel_id(name)?),
                 None => None,
             },
+            role: assigned
+                .map(|(_, role)| role)
+                .filter(|role| !role.is_empty()),
             subject_kind: kind(&filter.subject_type)?,
             subject_id: filter.subject_id.as_deref(),
             set: match &filter.subject_relation {
@@ -134,12 +146,23 @@ impl<'a> Wanted<'a> {
     }
 
     fn takes_resource(&self, index: &Index, node: NodeId) -> bool {
-        self.resource_kind
-            .is_none_or(|kind| kind == index.kind_of(node))
-            && self.resource_id.is_none_or(|id| id == index.id_of(node))
-            && self
-                .prefix
-                .is_none_or(|prefix| index.id_of(node).starts_with(prefix))
+        let kind = index.kind_of(node);
+        let id = index.id_of(node);
+        let Some(site) = SiteRef::parse(id).filter(|_| is_site(&index.names, kind)) else {
+            return self.takes(|wanted| wanted == kind, id);
+        };
+        let role = || site.role.split_once(':').map(|(_, role)| role);
+        self.role.is_none_or(|wanted| Some(wanted) == role())
+            && self.takes(
+                |wanted| index.names.type_name(wanted) == site.resource.kind(),
+                site.resource.id(),
+            )
+    }
+
+    fn takes(&self, kind: impl Fn(TypeId) -> bool, id: &str) -> bool {
+        self.resource_kind.is_none_or(kind)
+            && self.resource_id.is_none_or(|wanted| wanted == id)
+            && self.prefix.is_none_or(|prefix| id.starts_with(prefix))
     }
 
     fn takes_subject(&self, index: &Index, node: NodeId) -> bool {
@@ -164,9 +187,9 @@ impl Index {
         let one = |kind: Option<TypeId>, id: Option<&str>| Some(self.node(kind?, id?));
         if let Some(node) = one(wanted.resource_kind, wanted.resource_id) {
             return Box::new(
-                node.into_iter().flat_map(move |node| {
-                    self.forward_of(node, after).filter(self.selects(filter))
-                }),
+                node.into_iter()
+                    .flat_map(move |node| self.with_sites(node, after))
+                    .filter(self.selects(filter)),
             );
         }
         if let Some(node) = one(wanted.subject_kind, wanted.subject_id) {
@@ -192,7 +215,36 @@ impl Index {
         )
     }
 
-    /// Whether a stored tuple is one of those that `filter` selects.
+    /// The tuples of a resource, in the order of its edges: behind a link stand those of its site.
+    fn with_sites(
+        &self,
+        node: NodeId,
+        after: Option<TupleKey>,
+    ) -> impl Iterator<Item = Stored<'_>> + Send {
+        // Behind a tuple of a site comes the rest of the site, then what comes behind its link.
+        let site = after.filter(|key| key.resource != node);
+        let after = match site {
+            None => after,
+            Some(key) => {
+                relation_of(&self.names, self.kind_of(key.resource)).map(|relation| TupleKey {
+                    resource: node,
+                    relation,
+                    subject: key.resource,
+                    set: RelId::NONE,
+                })
+            }
+        };
+        let rest = site.map(|key| self.forward_of(key.resource, Some(key)));
+        let edges = self.forward_of(node, after).flat_map(move |stored| {
+            let site = is_site(&self.names, self.kind_of(stored.key.subject));
+            let within = site.then(|| self.forward_of(stored.key.subject, None));
+            let own = (!site).then_some(stored);
+            own.into_iter().chain(within.into_iter().flatten())
+        });
+        rest.into_iter().flatten().chain(edges)
+    }
+
+    /// Whether a stored tuple is one of those that `filter` selects; links are none.
     fn selects<'a>(&'a self, filter: &'a TupleFilter) -> impl FnMut(&Stored<'a>) -> bool + Send {
         let wanted = Wanted::new(self, filter);
         move |stored| {
@@ -203,6 +255,7 @@ impl Index {
                     && wanted.set.is_none_or(|set| set == stored.key.set)
                     && wanted.takes_resource(self, stored.key.resource)
                     && wanted.takes_subject(self, stored.key.subject)
+                    && !is_site(&self.names, self.kind_of(stored.key.subject))
             })
         }
     }
@@ -276,7 +329,10 @@ impl Index {
                 .map(|(id, _)| *id);
             let expiration = stored.restriction.is_some_and(|r| r.expires_at.is_some());
             let wildcard = set == RelId::NONE && self.id_of(subject) == "*";
-            let kinds = (self.kind_of(resource), self.kind_of(subject));
+            let site = self.site(resource);
+            let sited = site.and_then(|site| self.names.type_id(site.resource.kind()));
+            let resource = sited.unwrap_or_else(|| self.kind_of(resource));
+            let kinds = (resource, self.kind_of(subject));
             let shape = (kinds, relation, set, wildcard, caveat, expiration);
             let (_, count) = shapes.entry(shape).or_insert((stored, 0_u64));
             *count += 1;

@@ -81,7 +81,11 @@ fn orphans(state: &State, new: &Schema, now: Timestamp) -> Result<(), Refusal> {
 
 /// Why the schema does not take a stored tuple, where it does not.
 fn misfit(new: &Schema, tuple: &Tuple) -> Option<String> {
-    if let Err(problem) = new.admit(tuple) {
+    let admitted = match tuple.relation.contains('=') {
+        true => new.admit_assignment(tuple).map(drop),
+        false => new.admit(tuple).map(drop),
+    };
+    if let Err(problem) = admitted {
         return Some(problem.to_string());
     }
     let caveat = tuple.caveat.as_ref()?;

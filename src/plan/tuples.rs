@@ -75,9 +75,15 @@ pub(super) fn revoke_matching(
 
 /// What is due, as much as fits in one commit.
 pub(super) fn expire(state: &State, now: Timestamp, limits: &Limits) -> Effect {
-    let due = state.due(now, limits.updates);
+    let locks = state.locks.due(now, limits.updates);
+    let tuples = state.due(now, limits.updates - locks.len());
+    let locks = locks.into_iter().map(Change::LockExpired);
     Effect {
-        changes: vec![due.into_iter().map(Change::Expired).collect()],
+        changes: vec![
+            locks
+                .chain(tuples.into_iter().map(Change::Expired))
+                .collect(),
+        ],
         ..Effect::default()
     }
 }

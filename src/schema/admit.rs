@@ -1,9 +1,12 @@
 //! Whether a tuple fits the schema: its names are known, and some alternative of its relation's
 //! type takes its subject with just that caveat and expiry.
 
-use crate::tuple::{Subject, Tuple, TupleFilter};
+use crate::tuple::{RoleRef, Subject, Tuple, TupleFilter};
 
-use super::{CaveatId, MemberId, RelId, Relation, Schema, SubjectForm, SubjectType, TypeId};
+use super::{
+    CaveatId, MemberId, RelId, Relation, RolesDef, RolesId, Schema, SubjectForm, SubjectType,
+    TypeId,
+};
 
 /// The numbers of a tuple's names, valid for the schema that admitted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +208,9 @@ impl Schema {
             .transpose()?;
         if let Some(name) = filter.relation.as_deref() {
             match resource_type {
+                _ if name.contains('=') => {
+                    self.knows_assignments("relation", resource_type, name)?;
+                }
                 Some(kind) => self.known_relation(kind, name).map(drop)?,
                 None => self.known_anywhere("relation", name)?,
             }
@@ -217,6 +223,92 @@ impl Schema {
             (Some(Some(name)), Some(kind)) => self.known_member("subject", kind, name).map(drop),
             (Some(Some(name)), None) => self.known_anywhere("subject", name),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether an assignment of a role, `application:shop#role=acme/deployer@user:bob`, names what
+    /// the schema has: the `roles` block, a type that assigns it, and a subject that may hold it.
+    /// Whether there is such a role the schema does not know.
+    ///
+    /// # Errors
+    /// The first thing that does not fit, and what would.
+    pub fn admit_assignment(&self, tuple: &Tuple) -> Result<RoleRef, NotAdmitted> {
+        let resource_type = self.known_type("resource", tuple.resource.kind())?;
+        self.knows_assignments("relation", Some(resource_type), &tuple.relation)?;
+        let subject_type = self.known_type("subject", tuple.subject.kind())?;
+        let wanted = SubjectType {
+            kind: subject_type,
+            form: self.form_of(subject_type, &tuple.subject)?,
+            caveat: self.known_caveat(tuple)?,
+            expiration: tuple.expires_at.is_some(),
+        };
+        let role = RoleRef::of_relation(&tuple.relation);
+        let block = role
+            .as_ref()
+            .and_then(|role| self.roles_named(role.block()));
+        match (role, block) {
+            (Some(role), Some((_, block))) => match self.holds(block, &wanted) {
+                true => Ok(role),
+                false => Err(NotAdmitted::SubjectNotAllowed {
+                    relation: format!("roles {}", block.name),
+                    subject: self.subject_text(&wanted),
+                    allowed: self.alternatives(block.held_by.iter()),
+                }),
+            },
+            _ => Err(NotAdmitted::UnknownRelation {
+                field: "relation",
+                kind: tuple.resource.kind().to_owned(),
+                name: tuple.relation.to_string(),
+                nearest: None,
+            }),
+        }
+    }
+
+    /// Whether stored assignments of this shape fit: `relation` is the generated one of a block.
+    pub(crate) fn takes_assignment(
+        &self,
+        resource: TypeId,
+        relation: RelId,
+        subject: &SubjectType,
+    ) -> bool {
+        let mut blocks = self.roles.iter().zip(0..);
+        blocks.any(|(block, place)| {
+            block.sites.relation == relation
+                && self.assigns(resource, RolesId(place)).is_some()
+                && self.holds(block, subject)
+        })
+    }
+
+    fn holds(&self, block: &RolesDef, subject: &SubjectType) -> bool {
+        let relation = self.member(block.sites.member).relation();
+        relation.is_some_and(|relation| relation.subjects.contains(subject))
+    }
+
+    /// Whether `name`, such as `role=acme/deployer`, is of a block that the type assigns (or, with
+    /// no type, that there is).
+    fn knows_assignments(
+        &self,
+        field: &'static str,
+        kind: Option<TypeId>,
+        name: &str,
+    ) -> Result<(), NotAdmitted> {
+        let block = name.split_once('=').map_or(name, |(block, _)| block);
+        let known = self.roles_named(block);
+        let blocks = || nearest(block, self.roles.iter().map(|roles| &*roles.name));
+        match (known, kind) {
+            (None, None) => Err(NotAdmitted::UnknownName {
+                field,
+                name: name.to_owned(),
+                nearest: blocks(),
+            }),
+            (Some(_), None) => Ok(()),
+            (Some((id, _)), Some(kind)) if self.assigns(kind, id).is_some() => Ok(()),
+            (_, Some(kind)) => Err(NotAdmitted::UnknownRelation {
+                field,
+                kind: self.names.type_name(kind).to_owned(),
+                name: name.to_owned(),
+                nearest: None,
+            }),
         }
     }
 
@@ -236,8 +328,9 @@ impl Schema {
     }
 
     fn known_anywhere(&self, field: &'static str, name: &str) -> Result<(), NotAdmitted> {
-        let counts =
-            |m: &&super::Member| !m.is_rule() && (field == "subject" || m.relation().is_some());
+        let counts = |m: &&super::Member| {
+            !m.is_rule() && !m.name.ends_with('=') && (field == "subject" || m.relation().is_some())
+        };
         let mut known = self.members.iter().filter(counts).map(|m| &*m.name);
         if known.clone().any(|known| known == name) {
             return Ok(());

@@ -13,7 +13,7 @@ use super::diagnostic::{Diagnostic, Report, nearest};
 use super::lexer::Span;
 use super::parser;
 use super::{
-    CaveatDef, Member, MemberId, MemberKind, Names, Parameter, Relation, RolesDef, Schema,
+    CaveatDef, Member, MemberId, MemberKind, Names, Parameter, Relation, RolesDef, Schema, Sites,
     SubjectForm, SubjectType, TypeDef, TypeId, cel, check,
 };
 use partials::Flat;
@@ -134,7 +134,7 @@ impl Compiler<'_, '_> {
                         &roles.name,
                         "a second definition or `roles` block",
                     );
-                    self.declare_roles(roles);
+                    self.declare_roles(roles)?;
                 }
                 Item::Caveat(caveat) => {
                     self.once(&mut seen_caveats, &caveat.name, "a second caveat");
@@ -235,8 +235,9 @@ impl Compiler<'_, '_> {
         Some(())
     }
 
-    fn declare_roles(&mut self, roles: &ast::Roles) {
+    fn declare_roles(&mut self, roles: &ast::Roles) -> Option<()> {
         let owner = self.type_id(&roles.owner).unwrap_or(TypeId(u16::MAX));
+        let sites = self.sites(&roles.name)?;
         self.schema.roles.push(RolesDef {
             name: roles.name.text.as_str().into(),
             doc: roles.doc.clone(),
@@ -245,7 +246,28 @@ impl Compiler<'_, '_> {
             granted_by: None,
             capped: roles.clauses.capped,
             builtins: Vec::new(),
+            sites,
         });
+        Some(())
+    }
+
+    /// The generated names of a `roles` block; whom its assignments name is known later.
+    fn sites(&mut self, block: &Name) -> Option<Sites> {
+        let name = format!("{}=", block.text);
+        let (Some(kind), Some(relation)) =
+            (self.names.intern_type(&name), self.names.intern_rel(&name))
+        else {
+            self.too_many(block.span);
+            return None;
+        };
+        let place = u16::try_from(self.schema.member_places.len()).ok()?;
+        set(&mut self.schema.type_places, kind.0, place);
+        self.schema.member_places.push(Vec::new());
+        Some(Sites {
+            kind,
+            relation,
+            member: MemberId(u32::MAX),
+        })
     }
 
     fn caveat(&mut self, caveat: &ast::Caveat) -> Option<()> {

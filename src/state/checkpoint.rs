@@ -1,6 +1,6 @@
 //! A state as bytes and back: what a checkpoint holds, beside what the store says of it.
 //!
-//! First a header (the schema, all names, the answers that are kept), its length before it; then
+//! First a header (the schema, all names, locks, roles, the answers that are kept), its length before it; then
 //! the index in its own form. The store names the position and proves that nothing is damaged.
 
 use std::io::{self, Read, Write};
@@ -8,14 +8,20 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::locks::{HeldLock, Locks};
 use super::remembered::{Answers, Kept};
+use super::roles::{RoleRecord, Roles};
+use super::saved::{SavedLock, SavedRole, Unsaved};
 use super::{State, compiled, stored};
+use crate::index::object_hash;
 use crate::revision::{Epoch, Revision};
 use crate::schema::Names;
 use crate::time::Timestamp;
 
 /// Grows with every change of the form; a reader refuses what it does not know.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest form that is still read: without locks and roles.
+const OLDEST: u32 = 1;
 
 /// What the store knows of a checkpoint without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,12 @@ struct Header {
     caveats: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     answers: Vec<SavedAnswer>,
+    #[prost(message, repeated, tag = "8")]
+    locks: Vec<SavedLock>,
+    #[prost(message, repeated, tag = "9")]
+    roles: Vec<SavedRole>,
+    #[prost(uint64, tag = "10")]
+    fencing_base: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -111,6 +123,9 @@ impl State {
             schema,
             schema_revision: Revision(header.schema_revision),
             index: stored::read_index(input, &names)?,
+            locks: locks_of(header.locks, origin.seed).map_err(|problem| bad(&problem))?,
+            roles: roles_of(header.roles).map_err(|problem| bad(&problem))?,
+            fencing_base: header.fencing_base,
             remembered: answers_of(&header.answers)?,
             names,
         })
@@ -128,6 +143,9 @@ impl State {
             relations,
             caveats,
             answers: self.remembered.iter().map(saved).collect(),
+            locks: self.locks.iter().map(|lock| (&**lock).into()).collect(),
+            roles: self.roles.iter().map(|role| (&**role).into()).collect(),
+            fencing_base: self.fencing_base,
         }
     }
 }
@@ -144,7 +162,7 @@ fn read_header(input: &mut dyn Read) -> io::Result<Header> {
     }
     let header = Header::decode(&*bytes).map_err(|_| bad("its header can't be decoded"))?;
     match header.version {
-        VERSION => Ok(header),
+        OLDEST..=VERSION => Ok(header),
         other => Err(bad(&format!(
             "it is of version {other}, and this program reads {VERSION}"
         ))),
@@ -180,6 +198,27 @@ fn answers_of(saved: &[SavedAnswer]) -> io::Result<Answers> {
         answers = answers.with(&one.caller.as_str().into(), &one.key.as_str().into(), kept);
     }
     Ok(answers)
+}
+
+fn locks_of(saved: Vec<SavedLock>, seed: u64) -> Result<Locks, String> {
+    let hash = |object: &crate::tuple::Object| object_hash(seed, object.kind(), object.id());
+    let mut locks = Locks::default();
+    for one in saved {
+        let lock: Result<HeldLock, Unsaved> = one.try_into();
+        let lock = lock.map_err(|problem| format!("a lock is wrong: {problem}"))?;
+        locks = locks.with(hash, &Arc::new(lock));
+    }
+    Ok(locks)
+}
+
+fn roles_of(saved: Vec<SavedRole>) -> Result<Roles, String> {
+    let mut roles = Roles::default();
+    for one in saved {
+        let role: Result<RoleRecord, Unsaved> = one.try_into();
+        let role = role.map_err(|problem| format!("a role is wrong: {problem}"))?;
+        roles = roles.with(&Arc::new(role));
+    }
+    Ok(roles)
 }
 
 fn bad(problem: &str) -> io::Error {

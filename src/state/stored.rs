@@ -4,15 +4,16 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use super::{ApplyError, Change, Commit, State};
-use crate::index::{Edit, Index, Op, Restriction, ScanPosition, Stored};
+use crate::index::{Edit, Index, Op, Restriction, ScanPosition, SiteRef, Stored, generated};
 use crate::schema::{CaveatId, Names, RelId, Schema, SubjectType};
 use crate::time::Timestamp;
-use crate::tuple::{Tuple, TupleFilter};
+use crate::tuple::{RoleRef, Tuple, TupleFilter};
 
 impl State {
     /// What is stored under the tuple's name, its time over or not.
     pub fn find(&self, tuple: &Tuple) -> Option<Tuple> {
-        let edit = edit_of(tuple, Op::Remove, &self.names)?;
+        let site = site_of(tuple);
+        let edit = edit_of(tuple, site.as_deref(), Op::Remove, &self.names)?;
         let resource = self.index.node(edit.resource.0, edit.resource.1)?;
         let subject = self.index.node(edit.subject.0, edit.subject.1)?;
         let found = self
@@ -67,7 +68,8 @@ impl State {
             let member = new.member_id(shape.resource, shape.relation);
             let relation = member.and_then(|member| new.member(member).relation());
             let taken = relation.is_some_and(|relation| relation.subjects.contains(&wanted));
-            if taken && !self.redeclares(shape.caveat, new) {
+            let assigned = new.takes_assignment(shape.resource, shape.relation, &wanted);
+            if (taken || assigned) && !self.redeclares(shape.caveat, new) {
                 continue;
             }
             let filter = TupleFilter {
@@ -103,14 +105,20 @@ impl State {
 
     pub(super) fn apply_tuples(&mut self, commit: &Commit) -> Result<(), ApplyError> {
         let names = Arc::clone(&self.names);
+        let sites: Vec<Option<String>> = (commit.changes.iter())
+            .map(|change| tuple_of(change).and_then(site_of))
+            .collect();
         let mut edits = Vec::with_capacity(commit.changes.len());
-        for change in &commit.changes {
-            let (tuple, op) = match change {
-                Change::Granted(tuple) => (tuple, put(tuple, &names)),
-                Change::Revoked(tuple) | Change::Expired(tuple) => (tuple, Some(Op::Remove)),
-                Change::Schema(_) => continue,
+        for (change, site) in commit.changes.iter().zip(&sites) {
+            let (Some(tuple), granted) = (tuple_of(change), matches!(change, Change::Granted(_)))
+            else {
+                continue;
             };
-            let edit = op.and_then(|op| edit_of(tuple, op, &names));
+            let op = match granted {
+                true => put(tuple, &names),
+                false => Some(Op::Remove),
+            };
+            let edit = op.and_then(|op| edit_of(tuple, site.as_deref(), op, &names));
             edits.push(edit.ok_or_else(|| ApplyError::Tuple {
                 revision: commit.revision,
                 tuple: tuple.to_string(),
@@ -123,11 +131,41 @@ impl State {
     }
 }
 
+fn tuple_of(change: &Change) -> Option<&Tuple> {
+    match change {
+        Change::Granted(tuple) | Change::Revoked(tuple) | Change::Expired(tuple) => Some(tuple),
+        Change::Schema(_)
+        | Change::Locked(_)
+        | Change::Unlocked(_)
+        | Change::LockExpired(_)
+        | Change::RoleWritten(_)
+        | Change::RoleDeleted(_) => None,
+    }
+}
+
+/// The id of the site that an assignment is kept under; `None` for other tuples.
+fn site_of(tuple: &Tuple) -> Option<String> {
+    let role = RoleRef::of_relation(&tuple.relation)?;
+    let site = SiteRef {
+        role: role.as_str(),
+        resource: tuple.resource.as_ref(),
+    };
+    Some(site.id())
+}
+
 /// `None` where some name was never known.
-fn edit_of<'a>(tuple: &'a Tuple, op: Op, names: &Names) -> Option<Edit<'a>> {
+fn edit_of<'a>(tuple: &'a Tuple, site: Option<&'a str>, op: Op, names: &Names) -> Option<Edit<'a>> {
+    let resource = (names.type_id(tuple.resource.kind())?, tuple.resource.id());
+    let (resource, relation) = match (site, tuple.relation.split_once('=')) {
+        (Some(site), Some((block, _))) => {
+            let name = generated(block);
+            ((names.type_id(&name)?, site), names.rel_id(&name)?)
+        }
+        _ => (resource, names.rel_id(&tuple.relation)?),
+    };
     Some(Edit {
-        resource: (names.type_id(tuple.resource.kind())?, tuple.resource.id()),
-        relation: names.rel_id(&tuple.relation)?,
+        resource,
+        relation,
         subject: (names.type_id(tuple.subject.kind())?, tuple.subject.id()),
         subject_relation: match tuple.subject.relation() {
             None => RelId::NONE,

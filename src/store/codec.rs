@@ -23,11 +23,14 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 use self::body::Unreadable;
 use super::{Position, StoreError};
 use crate::revision::{Epoch, Revision};
-use crate::state::Commit;
+use crate::state::{Change, Commit};
 use crate::time::Timestamp;
 
-/// The newest format that this program reads, and the one it writes.
-pub const FORMAT: u16 = 1;
+/// The newest format that this program reads. It writes the oldest that says what is to be said,
+/// so that the program before it reads all that it can understand.
+pub const FORMAT: u16 = 2;
+/// Without locks, roles and their assignments.
+const FIRST_FORMAT: u16 = 1;
 
 const HEADER: usize = 24;
 const CHECKSUM_SEED: u64 = 0x706f_7274_6375_6c01;
@@ -88,13 +91,36 @@ pub struct Record {
 
 /// A record as bytes, and its position.
 pub fn encode(previous: u64, writer: Writer, entry: &Entry) -> (Vec<u8>, Position) {
-    sealed(previous, writer, entry.revision(), entry.into())
+    let format = match entry {
+        Entry::Commit(commit) => format_of(commit),
+        _ => FIRST_FORMAT,
+    };
+    sealed(previous, writer, entry.revision(), entry.into(), format)
 }
 
 /// The record of a commit as bytes, and where the log stands after it.
 pub fn encode_commit(previous: u64, writer: Writer, commit: &Commit) -> (Vec<u8>, Position) {
     let entry = message::Entry::Commit(commit.into());
-    sealed(previous, writer, commit.revision, entry)
+    sealed(previous, writer, commit.revision, entry, format_of(commit))
+}
+
+/// The oldest format that has all that a commit says.
+fn format_of(commit: &Commit) -> u16 {
+    let newer = |change: &Change| match change {
+        Change::Granted(tuple) | Change::Revoked(tuple) | Change::Expired(tuple) => {
+            tuple.relation.contains('=')
+        }
+        Change::Schema(_) => false,
+        Change::Locked(_)
+        | Change::Unlocked(_)
+        | Change::LockExpired(_)
+        | Change::RoleWritten(_)
+        | Change::RoleDeleted(_) => true,
+    };
+    match commit.changes.iter().any(newer) {
+        true => FORMAT,
+        false => FIRST_FORMAT,
+    }
 }
 
 fn sealed(
@@ -102,6 +128,7 @@ fn sealed(
     writer: Writer,
     revision: Revision,
     entry: message::Entry,
+    format: u16,
 ) -> (Vec<u8>, Position) {
     let body = message::Record {
         incarnation: writer.incarnation,
@@ -113,8 +140,8 @@ fn sealed(
     bytes.resize(HEADER, 0);
     body.encode_raw(&mut bytes);
     let header = Header {
-        version: FORMAT,
-        oldest_reader: FORMAT,
+        version: format,
+        oldest_reader: format,
         length: u32::try_from(length).unwrap_or(u32::MAX),
         previous,
     };
@@ -274,7 +301,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::state::Change;
+    use crate::state::{HeldLock, RoleRecord};
     use crate::tuple::{CaveatRef, Tuple};
 
     /// Chain and length of one record: where these change, old logs are no longer read.
@@ -323,6 +350,23 @@ mod tests {
         };
         let mut caveated: Tuple = tuple("doc:a#viewer@user:*");
         caveated.caveat = Some(empty);
+        let lock = Arc::new(HeldLock {
+            id: "l1".into(),
+            resource: "doc:a".parse().unwrap(),
+            mode: "freeze".into(),
+            exempt: vec!["team:x#member".parse().unwrap(), "user:*".parse().unwrap()],
+            actor: Some("user:b".parse().unwrap()),
+            reason: "a release".into(),
+            created_at: Timestamp::new(7, 0).unwrap(),
+            expires_at: Timestamp::new(8, 9),
+            fencing_token: u64::MAX,
+        });
+        let role = RoleRecord {
+            role: "role:acme/deployer".parse().unwrap(),
+            owner: "organization:acme".parse().unwrap(),
+            title: "Deployer".into(),
+            permissions: vec!["application.deploy".into(), "application.view".into()],
+        };
         let kept = Kept {
             position,
             time: Timestamp::new(-5, 999_999_999).unwrap(),
@@ -344,6 +388,13 @@ mod tests {
                     "doc:a#roles=org/k@user:b[c:{\"a\":[0.1,{\"b\":null}]}]",
                 )),
                 Change::Schema("".into()),
+            ])),
+            Entry::Commit(commit(vec![
+                Change::Locked(Arc::clone(&lock)),
+                Change::Unlocked(Arc::clone(&lock)),
+                Change::LockExpired(lock),
+                Change::RoleWritten(Arc::new(role)),
+                Change::RoleDeleted("role:acme/x/deployer".parse().unwrap()),
             ])),
             Entry::Checkpoint(kept),
             Entry::Start(position),
@@ -372,6 +423,19 @@ mod tests {
         let entry = Entry::Commit(commit(vec![Change::Granted(tuple)]));
         let (bytes, position) = encode(42, WRITER, &entry);
         assert_eq!((position.chain, bytes.len()), GOLDEN);
+    }
+
+    #[test]
+    fn only_what_the_first_format_lacks_asks_for_a_newer_reader() {
+        for entry in entries() {
+            let (bytes, _) = encode(42, WRITER, &entry);
+            let version = u16::from(bytes[0]);
+            let has_role = format!("{entry:?}").contains("roles=");
+            let has_lock = format!("{entry:?}").contains("HeldLock");
+            let wanted = if has_role || has_lock { 2 } else { 1 };
+            assert_eq!(version, wanted, "{entry:?}");
+            assert_eq!(bytes[0], bytes[2], "its oldest reader is its version");
+        }
     }
 
     #[test]
@@ -423,7 +487,7 @@ mod tests {
             (
                 "a change of another kind",
                 forged(2, 1, &change(&[0x7a, 0])),
-                2,
+                3,
             ),
             ("an entry of another kind", forged(3, 1, &[0x7a, 0]), 3),
             ("a version that must be known", forged(9, 8, &commit), 8),
@@ -431,7 +495,7 @@ mod tests {
         for (what, record, wanted) in table {
             let error = decode(Revision(5), &record).unwrap_err();
             let StoreError::NewerReader {
-                needs, reads: 1, ..
+                needs, reads: 2, ..
             } = error
             else {
                 panic!("{what}: {error}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Expectation, Problem, ValidationFile};
 use crate::eval::caveats::check_context;
-use crate::eval::{Answer, CheckError, Limits, Question, check};
+use crate::eval::{Answer, CheckError, Facts, Limits, Question, check};
 use crate::plan::{self, Action, Command, Operation, Refusal, Update, WriteOptions, Written, plan};
 use crate::revision::Epoch;
 use crate::schema::admit::Admitted;
@@ -90,7 +90,13 @@ impl World {
     /// # Errors
     /// Why there is no answer.
     pub fn answer(&self, question: &Question<'_>, now: Timestamp) -> Result<Answer, CheckError> {
-        check(&self.schema, &self.state.index, question, now, &self.limits)
+        let facts = Facts {
+            schema: &self.schema,
+            index: &self.state.index,
+            locks: &self.state.locks,
+            roles: &self.state.roles,
+        };
+        check(facts, question, now, &self.limits)
     }
 
     /// Writes as the server would: planned, and applied where it is not refused.

@@ -10,13 +10,11 @@
     reason = "test code, of which each test uses a part"
 )]
 
-use std::sync::Arc;
-
-use portcullis::eval::{Answer, CheckError, Decision, Limits, Question, check, dependencies};
-use portcullis::index::{Edit, Index, Op, Restriction};
-use portcullis::revision::Revision;
-use portcullis::schema::{Names, Schema};
-use portcullis::state::Change;
+use portcullis::eval::{
+    Answer, CheckError, Decision, Facts, Limits, Question, check, dependencies,
+};
+use portcullis::revision::Epoch;
+use portcullis::state::{Change, Commit, State};
 use portcullis::time::Timestamp;
 use portcullis::tuple::{
     Context, Object as RealObject, Subject as RealSubject, Tuple as RealTuple,
@@ -26,40 +24,25 @@ use crate::oracle::Verdict;
 use crate::oracle::model::{self, Given, Level, Name, Object, World};
 use crate::oracle::world::Round;
 
-/// A world's schema and tuples as the evaluator has them.
+/// A world as a state.
 pub struct Real {
-    pub schema: Schema,
-    pub index: Index,
-    revision: Revision,
+    pub state: State,
 }
 
 impl Real {
     pub fn new(world: &World) -> Self {
-        let schema = compile(world);
-        let index = Index::new(42).with_names(schema.names.clone());
-        let mut real = Self {
-            schema,
-            index,
-            revision: Revision(0),
-        };
-        let changes: Vec<_> = world
-            .tuples
-            .iter()
-            .map(|one| Change::Granted(tuple(world, one)))
-            .collect();
-        real.apply(&changes);
+        let mut real = Self::of(&world.schema_text(), &[]);
+        let granted = (world.tuples.iter()).map(|one| Change::Granted(tuple(world, one)));
+        real.apply(&granted.collect::<Vec<_>>());
         real
     }
 
     /// A schema and tuples in their own words.
     pub fn of(schema: &str, tuples: &[&str]) -> Self {
-        let schema = Schema::compile(schema, &Names::default()).unwrap().schema;
-        let index = Index::new(42).with_names(schema.names.clone());
         let mut real = Self {
-            schema,
-            index,
-            revision: Revision(0),
+            state: State::empty(Epoch(0), 42, 0),
         };
+        real.apply(&[Change::Schema(schema.into())]);
         let changes = tuples
             .iter()
             .map(|text| Change::Granted(text.parse().unwrap()));
@@ -82,46 +65,31 @@ impl Real {
             with_dependencies: true,
         };
         let limits = Limits::default();
-        check(&self.schema, &self.index, &question, instant(now), &limits)
+        check(self.facts(), &question, instant(now), &limits)
     }
 
     /// Applies a commit.
     pub fn apply(&mut self, changes: &[Change]) {
-        let edits: Vec<_> = changes.iter().map(|change| self.edit(change)).collect();
-        self.revision = self.revision.next();
-        self.index = self.index.apply(&edits, self.revision);
+        let commit = Commit {
+            revision: self.state.revision.next(),
+            time: Timestamp::default(),
+            actor: None,
+            reason: String::new(),
+            metadata: None,
+            changes: changes.to_vec(),
+            remembered: None,
+        };
+        self.state = self.state.apply(&commit).unwrap();
     }
 
-    fn edit<'a>(&self, change: &'a Change) -> Edit<'a> {
-        let (tuple, put) = match change {
-            Change::Granted(tuple) => (tuple, true),
-            Change::Revoked(tuple) | Change::Expired(tuple) => (tuple, false),
-            Change::Schema(_) => panic!("the schema of a world stays"),
-        };
-        let admitted = self.schema.admit(tuple).unwrap();
-        let restriction = Restriction {
-            caveat: admitted
-                .caveat
-                .zip(tuple.caveat.as_ref().map(|one| one.context.clone())),
-            expires_at: tuple.expires_at,
-            ..Restriction::default()
-        };
-        let plain = restriction == Restriction::default();
-        Edit {
-            resource: (admitted.resource_type, tuple.resource.id()),
-            relation: admitted.relation,
-            subject: (admitted.subject_type, tuple.subject.id()),
-            subject_relation: admitted.subject_relation,
-            op: match put {
-                true => Op::Put((!plain).then(|| Arc::new(restriction))),
-                false => Op::Remove,
-            },
-        }
+    /// What questions are answered from.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts::of(&self.state).unwrap()
     }
 
     /// The keys that a commit invalidates: none where all are.
     pub fn keys(&self, changes: &[Change]) -> Option<Vec<u64>> {
-        dependencies::invalidated(&self.index, changes)
+        dependencies::invalidated(&self.state.index, changes)
     }
 
     /// Asks whether the round's subject has `name` on `resource`.
@@ -149,20 +117,8 @@ impl Real {
             with_dependencies,
         };
         let now = instant(round.now);
-        check(
-            &self.schema,
-            &self.index,
-            &question,
-            now,
-            &Limits::default(),
-        )
+        check(self.facts(), &question, now, &Limits::default())
     }
-}
-
-fn compile(world: &World) -> Schema {
-    Schema::compile(&world.schema_text(), &Names::default())
-        .unwrap_or_else(|problem| panic!("{problem:?}\n{}", world.schema_text()))
-        .schema
 }
 
 pub fn subject(text: &str) -> RealSubject {

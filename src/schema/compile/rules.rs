@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::super::ast::{self, Choice, Clauses, Expr as TreeExpr, Item, Name, Statement, Tree};
 use super::super::lexer::Span;
 use super::super::{
-    AssignsDef, BuiltinDef, Doc, Expr, LockDef, Member, MemberId, MemberKind, RelId, RolesId,
-    SubjectForm, TypeId,
+    AssignsDef, BuiltinDef, Doc, Expr, LockDef, Member, MemberId, MemberKind, RelId, Relation,
+    RolesId, Sites, SubjectForm, SubjectType, TypeId,
 };
 use super::Compiler;
 use super::expr::Place;
@@ -365,11 +365,40 @@ impl Compiler<'_, '_> {
         let Some(roles) = self.schema.roles.get_mut(place) else {
             return;
         };
+        let sites = roles.sites;
+        let subjects = assignable(&held_by);
         roles.held_by = held_by;
         roles.granted_by = granted_by;
         for (builtin, (includes, granted_by)) in roles.builtins.iter_mut().zip(builtins) {
             builtin.includes = includes;
             builtin.granted_by = granted_by;
+        }
+        self.site_member(place, sites, subjects, tree.name.span);
+    }
+
+    /// The relation of the sites of a block, as the member that its programs go by.
+    fn site_member(&mut self, block: usize, sites: Sites, subjects: Vec<SubjectType>, span: Span) {
+        let Ok(id) = u32::try_from(self.schema.members.len()) else {
+            return;
+        };
+        self.schema.members.push(Member {
+            owner: sites.kind,
+            rel: sites.relation,
+            name: self.names.rel_name(sites.relation).into(),
+            doc: Doc::default(),
+            kind: MemberKind::Relation(Relation {
+                subjects,
+                ..Relation::default()
+            }),
+        });
+        self.spans.push(span);
+        let place = self.schema.type_places.get(usize::from(sites.kind.0));
+        let place = place.copied().flatten().map(usize::from);
+        if let Some(places) = place.and_then(|place| self.schema.member_places.get_mut(place)) {
+            super::set(places, sites.relation.0, id);
+        }
+        if let Some(roles) = self.schema.roles.get_mut(block) {
+            roles.sites.member = MemberId(id);
         }
     }
 
@@ -408,6 +437,17 @@ impl Compiler<'_, '_> {
         self.report.error(span, "not-includable", message).help =
             Some(format!("only a permission that says `any {word}` can"));
     }
+}
+
+/// Whom assignments may name: any of them may end.
+fn assignable(held_by: &[SubjectType]) -> Vec<SubjectType> {
+    let ending = held_by.iter().map(|subject| SubjectType {
+        expiration: true,
+        ..subject.clone()
+    });
+    let mut subjects: Vec<SubjectType> = held_by.to_vec();
+    subjects.extend(ending.filter(|subject| !held_by.contains(subject)));
+    subjects
 }
 
 /// Whether an expression says `any` of these roles; its depth was bounded by the parser.

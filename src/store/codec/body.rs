@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::message as body;
 use super::{Entry, Kept};
 use crate::revision::{Epoch, Revision};
+use crate::state::saved::Unsaved;
 use crate::state::{Change, Commit, Remembered};
 use crate::store::Position;
 use crate::time::Timestamp;
@@ -28,6 +29,12 @@ impl From<MalformedReference> for Unreadable {
 
 impl From<serde_json::Error> for Unreadable {
     fn from(error: serde_json::Error) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl From<Unsaved> for Unreadable {
+    fn from(error: Unsaved) -> Self {
         Self::Damaged(error.to_string())
     }
 }
@@ -167,6 +174,11 @@ impl From<&Change> for body::Change {
             Change::Revoked(tuple) => body::Kind::Revoked(tuple.into()),
             Change::Expired(tuple) => body::Kind::Expired(tuple.into()),
             Change::Schema(text) => body::Kind::Schema(text.as_ref().to_owned()),
+            Change::Locked(lock) => body::Kind::Locked((&**lock).into()),
+            Change::Unlocked(lock) => body::Kind::Unlocked((&**lock).into()),
+            Change::LockExpired(lock) => body::Kind::LockExpired((&**lock).into()),
+            Change::RoleWritten(record) => body::Kind::RoleWritten((&**record).into()),
+            Change::RoleDeleted(role) => body::Kind::RoleDeleted(role.to_string()),
         };
         Self { kind: Some(kind) }
     }
@@ -181,6 +193,11 @@ impl TryFrom<body::Change> for Change {
             body::Kind::Revoked(tuple) => Self::Revoked(tuple.try_into()?),
             body::Kind::Expired(tuple) => Self::Expired(tuple.try_into()?),
             body::Kind::Schema(text) => Self::Schema(text.into()),
+            body::Kind::Locked(lock) => Self::Locked(Arc::new(lock.try_into()?)),
+            body::Kind::Unlocked(lock) => Self::Unlocked(Arc::new(lock.try_into()?)),
+            body::Kind::LockExpired(lock) => Self::LockExpired(Arc::new(lock.try_into()?)),
+            body::Kind::RoleWritten(record) => Self::RoleWritten(Arc::new(record.try_into()?)),
+            body::Kind::RoleDeleted(role) => Self::RoleDeleted(role.parse()?),
         })
     }
 }

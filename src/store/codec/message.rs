@@ -1,5 +1,7 @@
 //! The protobuf messages of a record's body. A number is never given a second meaning.
 
+use crate::state::saved::{SavedLock, SavedRole};
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(in crate::store::codec) struct Record {
     #[prost(fixed64, tag = "1")]
@@ -79,7 +81,7 @@ pub(in crate::store::codec) struct Time {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(in crate::store::codec) struct Change {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: Option<Kind>,
 }
 
@@ -93,6 +95,16 @@ pub(in crate::store::codec) enum Kind {
     Expired(Tuple),
     #[prost(string, tag = "4")]
     Schema(String),
+    #[prost(message, tag = "5")]
+    Locked(SavedLock),
+    #[prost(message, tag = "6")]
+    Unlocked(SavedLock),
+    #[prost(message, tag = "7")]
+    LockExpired(SavedLock),
+    #[prost(message, tag = "8")]
+    RoleWritten(SavedRole),
+    #[prost(string, tag = "9")]
+    RoleDeleted(String),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
