@@ -37,6 +37,8 @@ pub mod templates;
 
 pub mod server;
 
+pub mod sidecar;
+
 pub mod telemetry;
 
 pub mod cli;
