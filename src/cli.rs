@@ -21,6 +21,7 @@ mod pattern;
 mod permissions;
 mod schema;
 mod serve;
+mod sidecar;
 mod templates;
 mod test;
 mod tuples;
@@ -61,6 +62,8 @@ struct Cli {
 enum Command {
     /// Serves: answers questions and takes writes over gRPC
     Serve(Box<serve::Serve>),
+    /// Answers next to the application, from a cache that is never wrong for long
+    Sidecar(Box<sidecar::Sidecar>),
     /// Asks whether a subject may do something to a resource
     Check(check::Check),
     /// Lists all that a subject may do to a resource
@@ -221,6 +224,7 @@ impl Cli {
         let client = || Client::new(&server);
         match self.command {
             Command::Serve(serve) => serve.run(output),
+            Command::Sidecar(sidecar) => sidecar.run(output),
             Command::Test(test) => test.run(output),
             Command::Templates(templates) => templates.run(output),
             Command::Schema(schema) => schema.run(client, output),
@@ -300,5 +304,12 @@ mod tests {
         check("portcullis serve --memory --data x", 64);
         check("portcullis serve --listen nonsense", 64);
         check("portcullis --server ftp://x health", 64);
+        check("portcullis sidecar", 64);
+        check("portcullis sidecar --upstream ftp://x", 64);
+        check("portcullis sidecar --upstream unix:/x --slots 0", 64);
+        check(
+            "portcullis sidecar --upstream unix:/x --listen 10.0.0.1:1",
+            64,
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! Listeners, layers, health, reflection, and how serving ends.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,8 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::body::Body;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
+use tower::{Layer as _, Service};
 
 use self::gate::Gate;
 use self::health::Health;
@@ -29,6 +33,7 @@ mod listen;
 
 mod routes;
 
+pub(crate) use guard::timeout as grpc_timeout;
 pub use listen::{
     DEFAULT_ADDRESS, ListenAddress, ListenError, Listener, MalformedAddress, NotOpen, SocketFile,
     may_listen,
@@ -128,13 +133,62 @@ pub async fn serve_opening(
     engine.close().await.map_err(ServeError::Close)
 }
 
+/// Listeners and their connections, whatever the service, from the first to the last request.
+pub(crate) struct Connections {
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+}
+
+impl Connections {
+    pub(crate) fn new() -> Self {
+        Self {
+            stop: watch::Sender::new(false),
+            servers: JoinSet::new(),
+        }
+    }
+
+    /// Serves `service` to whoever connects.
+    pub(crate) fn listen<S: Serve>(&mut self, listeners: Vec<Listener>, service: &S)
+    where
+        S::Future: Send,
+    {
+        for listener in listeners {
+            let stopping = self.stop.subscribe();
+            self.servers
+                .spawn(listen(listener, service.clone(), stopping));
+        }
+    }
+
+    /// Takes no more connections, and gives what is under way `span` to end.
+    pub(crate) async fn end(self, span: Duration) {
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(span, self.servers.join_all()).await;
+        if ended.is_err() {
+            tracing::warn!(?span, "some requests did not end in time and are cut off");
+        }
+    }
+}
+
+/// What can be served: answers each request, and never fails but by a status.
+pub(crate) trait Serve:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// A server from its first listener to its last request.
 struct Serving {
     options: ServeOptions,
     health: Health,
     gate: Gate,
-    stop: watch::Sender<bool>,
-    servers: JoinSet<()>,
+    connections: Connections,
 }
 
 impl Serving {
@@ -144,17 +198,13 @@ impl Serving {
             options,
             gate: Gate::new(routes::early(&health)?),
             health,
-            stop: watch::Sender::new(false),
-            servers: JoinSet::new(),
+            connections: Connections::new(),
         })
     }
 
     fn listen(&mut self, listeners: Vec<Listener>) {
-        for listener in listeners {
-            let stopping = self.stop.subscribe();
-            self.servers
-                .spawn(listen(listener, self.gate.clone(), stopping));
-        }
+        let guarded = guard::Guard.layer(self.gate.clone());
+        self.connections.listen(listeners, &guarded);
     }
 
     async fn open(&self, engine: &Engine) -> Result<(), ServeError> {
@@ -172,24 +222,22 @@ impl Serving {
     }
 
     async fn end(self) {
-        let span = self.options.drain;
         self.health.stopping().await;
-        self.stop.send_replace(true);
-        let ended = tokio::time::timeout(span, self.servers.join_all()).await;
-        if ended.is_err() {
-            tracing::warn!(?span, "some requests did not end in time and are cut off");
-        }
+        self.connections.end(self.options.drain).await;
     }
 }
 
-async fn listen(listener: Listener, gate: Gate, stopping: watch::Receiver<bool>) {
+async fn listen<S: Serve>(listener: Listener, service: S, stopping: watch::Receiver<bool>)
+where
+    S::Future: Send,
+{
     match listener {
         Listener::Tcp(listener) => {
             let incoming = TcpListenerStream::new(listener).map(undelayed);
-            serve_connections(incoming, gate, stopping).await;
+            serve_connections(incoming, service, stopping).await;
         }
         Listener::Unix(listener, _file) => {
-            serve_connections(UnixListenerStream::new(listener), gate, stopping).await;
+            serve_connections(UnixListenerStream::new(listener), service, stopping).await;
         }
     }
 }
@@ -200,11 +248,12 @@ fn undelayed(accepted: io::Result<TcpStream>) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn serve_connections<IO>(
+async fn serve_connections<IO, S: Serve>(
     incoming: impl Stream<Item = io::Result<IO>>,
-    gate: Gate,
+    service: S,
     mut stopping: watch::Receiver<bool>,
 ) where
+    S::Future: Send,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let stopped = async move {
@@ -212,7 +261,7 @@ async fn serve_connections<IO>(
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
     let served = server()
-        .serve_with_incoming_shutdown(gate, incoming.then(paused), stopped)
+        .serve_with_incoming_shutdown(service, incoming.then(paused), stopped)
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "a listener ended");
@@ -227,7 +276,7 @@ async fn paused<IO>(accepted: io::Result<IO>) -> io::Result<IO> {
     accepted
 }
 
-fn server() -> Server<tower::layer::util::Stack<guard::Guard, tower::layer::util::Identity>> {
+fn server() -> Server {
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -235,7 +284,6 @@ fn server() -> Server<tower::layer::util::Stack<guard::Guard, tower::layer::util
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(guard::Guard)
 }
 
 /// Ends with the first SIGTERM or SIGINT; the second one ends the process at once.

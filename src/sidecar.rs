@@ -4,9 +4,24 @@
 //! no clock and do no IO: [`cache`] (slots, floor, revision), [`lease`] (until when), and
 //! [`follower`] (the stream). What stands around them reads clocks and sockets.
 
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tonic::server::NamedService as _;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::api::proto;
+use crate::server::{Connections, Listener};
+
 pub mod cache;
 
 pub mod clock;
+
+pub mod counters;
 
 pub mod entry;
 
@@ -15,3 +30,192 @@ pub mod follower;
 pub mod generation;
 
 pub mod lease;
+
+mod answers;
+
+mod batches;
+
+mod flights;
+
+mod front;
+
+mod link;
+
+mod question;
+
+mod reply;
+
+mod upstream;
+
+mod verify;
+
+mod wire;
+
+pub use upstream::{Address, MalformedAddress};
+
+use answers::Answers;
+use cache::{Cache, Size};
+use clock::Clock;
+use counters::Counters;
+use front::Front;
+use link::Link;
+use upstream::Upstream;
+use verify::Verifier;
+
+/// How often health is looked at: a lease ends by itself.
+const HEALTH_SPAN: Duration = Duration::from_millis(200);
+/// How often the counters go into the log, where they changed.
+const REPORT_SPAN: Duration = Duration::from_secs(60);
+
+/// How to run a sidecar.
+#[derive(Clone, Debug)]
+pub struct SidecarOptions {
+    /// The server.
+    pub upstream: Address,
+    /// How much to keep.
+    pub size: Size,
+    /// Every how many hits are asked again upstream; 0: none.
+    pub verify_one_in: u64,
+    /// Names this cache to the server.
+    pub watcher_id: String,
+    /// The most bytes of a question that comes in.
+    pub max_message_bytes: usize,
+    /// How long requests that are under way may take to end once serving is to end.
+    pub drain: Duration,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl SidecarOptions {
+    /// One of `upstream` under a name, and what flags leave out.
+    pub fn new(upstream: Address, watcher_id: impl Into<String>) -> Self {
+        Self {
+            upstream,
+            size: Size::default(),
+            verify_one_in: 1_000,
+            watcher_id: watcher_id.into(),
+            max_message_bytes: 4 << 20,
+            drain: Duration::from_secs(5),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// A sidecar that runs; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Sidecar {
+    cache: Arc<Cache>,
+    counters: Arc<Counters>,
+    front: Front,
+    health: HealthReporter,
+    drain: Duration,
+    tasks: JoinSet<()>,
+}
+
+impl Sidecar {
+    /// Begins to follow the server. Needs a tokio runtime.
+    pub fn start(options: SidecarOptions) -> Self {
+        let SidecarOptions {
+            upstream,
+            size,
+            verify_one_in,
+            watcher_id,
+            max_message_bytes,
+            drain,
+            clock,
+        } = options;
+        let cache = Arc::new(Cache::new(size));
+        let counters = Arc::new(Counters::default());
+        let health = HealthReporter::new();
+        let answers = Answers {
+            cache: Arc::clone(&cache),
+            upstream: Upstream::new(upstream, Arc::clone(&counters)),
+            clock: clock.clone(),
+            counters: Arc::clone(&counters),
+            flights: Arc::default(),
+            verifier: Verifier::new(verify_one_in),
+        };
+        let link = Link {
+            upstream: answers.upstream.clone(),
+            cache: Arc::clone(&cache),
+            clock,
+            watcher_id: watcher_id.into(),
+            counters: Arc::clone(&counters),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(link.run());
+        tasks.spawn(tell_health(answers.clone(), health.clone()));
+        tasks.spawn(report(Arc::clone(&cache), Arc::clone(&counters)));
+        Self {
+            front: Front::new(answers, health.clone(), max_message_bytes),
+            cache,
+            counters,
+            health,
+            drain,
+            tasks,
+        }
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Serves on all `listeners` until `shutdown` is there; then takes no more connections and
+    /// lets what is under way end.
+    pub async fn serve(mut self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
+        let mut connections = Connections::new();
+        connections.listen(listeners, &self.front);
+        shutdown.await;
+        tracing::info!("serving ends: waiting for the requests that are under way");
+        say(&self.health, ServingStatus::NotServing).await;
+        connections.end(self.drain).await;
+        tracing::info!("{}", Report(&self.cache, &self.counters));
+        self.tasks.abort_all();
+    }
+}
+
+/// Says whether it can answer by itself, or at least pass questions on.
+async fn tell_health(answers: Answers, health: HealthReporter) {
+    let mut up = answers.upstream.watch_up();
+    loop {
+        let end = answers.cache.generation().end();
+        let serves = answers.upstream.is_up() || answers.clock.now().is_before(end);
+        let status = match serves {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        say(&health, status).await;
+        // The sender is among `answers`.
+        let _ = tokio::time::timeout(HEALTH_SPAN, up.changed()).await;
+    }
+}
+
+async fn say(health: &HealthReporter, status: ServingStatus) {
+    use proto::check_service_server::CheckServiceServer as Checks;
+    for service in [Checks::<()>::NAME, ""] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+async fn report(cache: Arc<Cache>, counters: Arc<Counters>) {
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(REPORT_SPAN).await;
+        let now = Report(&cache, &counters).to_string();
+        if now != said {
+            tracing::info!("{now}");
+            said = now;
+        }
+    }
+}
+
+/// A line on how it goes.
+struct Report<'a>(&'a Cache, &'a Counters);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, bytes) = self.0.kept();
+        write!(f, "{count} answers kept, {bytes} bytes; {}", self.1)
+    }
+}

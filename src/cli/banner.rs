@@ -58,7 +58,7 @@ pub(super) async fn rows(
     Ok(rows)
 }
 
-fn reached_at(address: &ListenAddress) -> String {
+pub(super) fn reached_at(address: &ListenAddress) -> String {
     match address {
         ListenAddress::Tcp(address) => format!("http://{address}"),
         ListenAddress::Unix(path) => format!("unix:{}", path.display()),

@@ -211,6 +211,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         "REVISION_AHEAD" => {
             "was it another server that answered with it? Leave it out to read the newest"
         }
+        "UPSTREAM_UNREACHABLE" => "start the server that the sidecar's --upstream names",
         "STARTING" | "OVERLOADED" => "try again in a moment",
         _ => return None,
     })

@@ -204,7 +204,7 @@ fn completed(frame: Frame<Bytes>, path: &str) -> Frame<Bytes> {
 }
 
 /// `grpc-timeout`: at most eight digits and a unit. What is none is no deadline, as in tonic.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {

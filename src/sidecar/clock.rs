@@ -128,7 +128,11 @@ mod tests {
         let check = |now: (u64, u64), end: (u64, u64), left: u64| {
             let moment = |(boot, wall)| Moment { boot, wall };
             let (now, end) = (moment(now), moment(end));
-            assert_eq!(now.until(end), Duration::from_nanos(left), "{now:?} {end:?}");
+            assert_eq!(
+                now.until(end),
+                Duration::from_nanos(left),
+                "{now:?} {end:?}"
+            );
             assert_eq!(now.is_before(end), left > 0, "{now:?} {end:?}");
         };
         check((5, 5), (9, 9), 4);

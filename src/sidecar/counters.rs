@@ -1,0 +1,85 @@
+//! What a sidecar counts.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Since the start.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+
+        impl fmt::Display for Counters {
+            /// All that are not zero.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let all = [$((stringify!($name), self.$name.get())),*];
+                let mut seen = all.iter().filter(|(_, count)| *count > 0);
+                if let Some((name, count)) = seen.next() {
+                    write!(f, "{name}={count}")?;
+                }
+                seen.try_for_each(|(name, count)| write!(f, " {name}={count}"))
+            }
+        }
+    };
+}
+
+counters! {
+    /// Questions that were answered from the cache.
+    hits,
+    /// Questions that were not kept.
+    absent,
+    /// Kept answers whose keys had changed.
+    changed,
+    /// Kept answers that were older than the caller wanted.
+    behind,
+    /// Kept answers whose time was over.
+    over,
+    /// Kept answers that were not given since no lease ran.
+    unleased,
+    /// Questions that no cache can answer: contextual tuples, `exactly`, `full`.
+    bypassed,
+    /// Questions that waited for another one's upstream call.
+    joined,
+    /// Answers that were too old on arrival and were asked for again.
+    asked_again,
+    /// Questions that went upstream alone.
+    alone,
+    /// Batches that were answered from the cache.
+    batch_hits,
+    /// Batches that went upstream.
+    batch_misses,
+    /// Calls of other methods, passed through.
+    passed,
+    /// Calls that could not be passed on.
+    unreachable,
+    /// Commits that were applied.
+    commits,
+    /// Times that all was forgotten.
+    resets,
+    /// Streams that ended.
+    streams_ended,
+    /// Acknowledgements that were answered with a lease.
+    leases,
+    /// Acknowledgements without.
+    refused_leases,
+    /// Hits that were asked again upstream, and were right.
+    verified,
+    /// Hits that were asked again upstream, and were not: a defect.
+    differences,
+}
+
+/// Only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more; gives how many there were before.
+    pub(super) fn add(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many there are.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
