@@ -183,6 +183,11 @@ impl<S> Serve for S where
 {
 }
 
+/// A service whose answers always come in time and in one form, a panic's too.
+pub(crate) fn guarded<S>(service: S) -> guard::Guarded<S> {
+    guard::Guard.layer(service)
+}
+
 /// A server from its first listener to its last request.
 struct Serving {
     options: ServeOptions,
@@ -203,8 +208,8 @@ impl Serving {
     }
 
     fn listen(&mut self, listeners: Vec<Listener>) {
-        let guarded = guard::Guard.layer(self.gate.clone());
-        self.connections.listen(listeners, &guarded);
+        self.connections
+            .listen(listeners, &guarded(self.gate.clone()));
     }
 
     async fn open(&self, engine: &Engine) -> Result<(), ServeError> {

@@ -15,7 +15,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::api::proto;
-use crate::server::{Connections, Listener};
+use crate::server::{self, Connections, Listener};
 
 pub mod cache;
 
@@ -165,7 +165,7 @@ impl Sidecar {
     /// lets what is under way end.
     pub async fn serve(mut self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
         let mut connections = Connections::new();
-        connections.listen(listeners, &self.front);
+        connections.listen(listeners, &server::guarded(self.front.clone()));
         shutdown.await;
         tracing::info!("serving ends: waiting for the requests that are under way");
         say(&self.health, ServingStatus::NotServing).await;

@@ -7,7 +7,7 @@ use bytes::{BufMut as _, Bytes};
 use http::HeaderMap;
 use tonic::Status;
 
-use super::cache::{Cache, Given, Look, Stale};
+use super::cache::{Arrival, Cache, Given, Look, Stale};
 use super::clock::Clock;
 use super::counters::Counters;
 use super::entry::Entry;
@@ -42,10 +42,7 @@ struct Caller<'a> {
     question: &'a Question,
     headers: &'a HeaderMap,
     deadline: Option<Instant>,
-    /// The generation that it found.
-    generation: u64,
-    /// What it must at least be answered at: what was applied when it came, and what it wants.
-    need: Revision,
+    arrival: Arrival,
     epoch: Epoch,
 }
 
@@ -112,7 +109,7 @@ impl Answers {
         for round in 0..=AGAIN {
             if round > 0 {
                 self.counters.asked_again.add();
-                least = Some(caller.need.max(self.cache.look().applied()));
+                least = Some(caller.arrival.need().max(self.cache.look().applied()));
             }
             match self.shared(&caller, least).await {
                 Verdict::Give(body) => return Ok(body),
@@ -121,9 +118,9 @@ impl Answers {
                 Verdict::Again => {}
             }
         }
-        let least = match self.cache.generation().number() == caller.generation {
+        let least = match caller.arrival.is_of(&self.cache.generation()) {
             true => Some(Token {
-                revision: caller.need,
+                revision: caller.arrival.need(),
                 epoch: caller.epoch,
             }),
             false => question.least,
@@ -148,8 +145,7 @@ impl Answers {
             question,
             headers,
             deadline,
-            generation: look.generation().number(),
-            need: wanted.max(look.applied()),
+            arrival: look.arrival(wanted),
             epoch,
         });
         (leased, caller)
@@ -194,17 +190,14 @@ impl Answers {
             Err(_) => return Verdict::Alone,
         };
         let Some(entry) = &reply.entry else {
-            let is_new = reply.at.epoch != caller.epoch || reply.at.revision >= caller.need;
+            let need = caller.arrival.need();
+            let is_new = reply.at.epoch != caller.epoch || reply.at.revision >= need;
             return match is_first && is_new {
                 true => given_as_it_came(&reply, caller.question.with_keys),
                 false => Verdict::Alone,
             };
         };
-        let look = self.cache.look();
-        if look.generation().number() != caller.generation || entry.revision < caller.need {
-            return Verdict::Again;
-        }
-        let sound = look.judge(entry, caller.need);
+        let sound = self.cache.look().judge_reply(entry, &caller.arrival);
         match sound.and_then(|sound| sound.at(self.clock.now())) {
             Ok(given) => {
                 let with_keys = caller.question.with_keys;

@@ -125,6 +125,26 @@ pub struct Look {
     applied: Revision,
 }
 
+/// A caller at the moment it came, for whom a reply is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    generation: u64,
+    /// What it must at least be answered at.
+    need: Revision,
+}
+
+impl Arrival {
+    /// What it must at least be answered at: what was applied when it came, and what it wants.
+    pub fn need(&self) -> Revision {
+        self.need
+    }
+
+    /// Whether it came to this generation, whose revisions its need is one of.
+    pub fn is_of(&self, generation: &Generation) -> bool {
+        self.generation == generation.number()
+    }
+}
+
 /// Why an answer may not be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stale {
@@ -165,6 +185,30 @@ impl Look {
     /// The generation that was found.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// A caller that wants `least` at least, and comes now.
+    pub fn arrival(&self, least: Revision) -> Arrival {
+        Arrival {
+            generation: self.generation.number(),
+            need: self.applied.max(least),
+        }
+    }
+
+    /// Whether a reply from upstream may go to a caller, whoever asked for it: by the rule of all
+    /// answers, and not from before the caller came.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn judge_reply(&self, entry: &Entry, caller: &Arrival) -> Result<Sound, Stale> {
+        if !caller.is_of(&self.generation) {
+            return Err(Stale::Changed);
+        }
+        let sound = self.judge(entry, caller.need)?;
+        match entry.revision < caller.need {
+            true => Err(Stale::Behind),
+            false => Ok(sound),
+        }
     }
 
     /// Whether `entry` is good at a revision of `least` or newer. Reads floor and slots.

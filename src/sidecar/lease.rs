@@ -13,8 +13,7 @@ use crate::revision::Revision;
 
 /// The longest lease that is believed: a server that says more is wrong.
 const LONGEST: Duration = Duration::from_secs(30);
-/// What the last hundredth of a lease is left for: clocks that run at different speeds, and the
-/// way of an answer out of the process.
+/// What is left of a lease for the way of an answer out of the process.
 const MARGIN: Duration = Duration::from_millis(10);
 /// Acknowledgements whose head is not applied; past it the newest one replaces the last.
 const MOST_PENDING: usize = 64;
@@ -56,7 +55,7 @@ impl Lease {
         let s = sent.minus(reply.head_age);
         if self.latest.is_none_or(|latest| latest.boot <= s.boot) {
             self.latest = Some(s);
-            self.granted = Some(s.plus(reply.lease.min(LONGEST)));
+            self.granted = Some(s.plus(slowed(reply.lease)));
         }
         if self.pending.len() == MOST_PENDING {
             self.pending.pop_back();
@@ -75,19 +74,25 @@ impl Lease {
     pub fn applied(&mut self, revision: Revision) {
         self.pending.retain(|(s, head)| {
             let is_applied = *head <= revision;
-            if is_applied && self.fresh.is_none_or(|fresh| fresh.boot < s.boot) {
+            if is_applied && self.fresh.is_none_or(|fresh| fresh.boot <= s.boot) {
                 self.fresh = Some(*s);
             }
             !is_applied
         });
     }
 
-    /// When the right to answer ends: min(latest s + granted lease, F + 0.99 L - 10 ms).
+    /// When the right to answer ends: min(latest s + granted lease, F + 0.99 L - 10 ms), where the
+    /// granted lease is less a hundredth, too.
     pub fn end(&self) -> Moment {
         let (Some(granted), Some(fresh)) = (self.granted, self.fresh) else {
             return Moment::PAST;
         };
-        let span = (self.longest / 100 * 99).saturating_sub(MARGIN);
-        granted.earliest(fresh.plus(span))
+        granted.earliest(fresh.plus(slowed(self.longest).saturating_sub(MARGIN)))
     }
+}
+
+/// What of a lease a clock that runs slower than the server's may count on. One that was shortened
+/// by the cache's lag ends before the other bound, and would else have no margin at all.
+fn slowed(lease: Duration) -> Duration {
+    lease.min(LONGEST) / 100 * 99
 }

@@ -163,10 +163,10 @@ mod tests {
         }
     }
 
-    fn consistency(requirement: Requirement) -> Option<proto::Consistency> {
-        Some(proto::Consistency {
+    fn consistency(requirement: Requirement) -> proto::Consistency {
+        proto::Consistency {
             requirement: Some(requirement),
-        })
+        }
     }
 
     fn read(request: &proto::CheckRequest) -> Option<Question> {
@@ -178,7 +178,7 @@ mod tests {
         let plain = read(&request()).unwrap();
         let token: Token = "7@fd4b2e".parse().unwrap();
         let other = read(&proto::CheckRequest {
-            consistency: consistency(Requirement::AtLeast(token.to_string())),
+            consistency: Some(consistency(Requirement::AtLeast(token.to_string()))),
             with_dependencies: true,
             ..request()
         });
@@ -222,7 +222,7 @@ mod tests {
         let malformed = consistency(Requirement::AtLeast("7".to_owned()));
         for consistency in [full, exactly, malformed] {
             let request = proto::CheckRequest {
-                consistency,
+                consistency: Some(consistency),
                 ..request()
             };
             assert!(read(&request).is_none(), "{request:?}");
