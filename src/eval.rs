@@ -12,11 +12,13 @@ pub mod caveats;
 mod check;
 mod closure;
 pub mod dependencies;
+mod judge;
 mod list_permissions;
 mod machine;
 mod value;
 
 pub use check::check;
+pub(crate) use judge::{Judged, judge};
 pub use list_permissions::{PermissionEntry, list_permissions};
 
 /// What questions are answered from: a schema, and what is stored under it.

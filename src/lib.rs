@@ -17,6 +17,8 @@ pub mod state;
 
 pub mod eval;
 
+pub mod rules;
+
 pub mod plan;
 
 pub mod workload;

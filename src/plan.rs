@@ -1,8 +1,8 @@
 //! `plan`: what a command would change, or why it is refused. Pure: no clock, disk or socket.
 //!
 //! The order of judging is that of [`plan`] and of `tuples`: sizes; whether it is a repeat;
-//! the shape of every update; here the rules on who may write will stand; preconditions and what
-//! stands; here those on what a commit leaves behind.
+//! the shape of every update; who may write; preconditions and what stands; what a commit has to
+//! leave behind. Who has no right to a write learns nothing else about it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,20 +240,21 @@ pub fn plan(
             answer,
         });
     }
+    let actor = command.options.actor.as_ref();
     let effect = match &command.action {
         Action::Write {
             updates,
             preconditions,
-        } => tuples::write(state, updates, preconditions, now, limits)?,
+        } => tuples::write(state, updates, preconditions, actor, now, limits)?,
         Action::RevokeMatching { filter, limit } => {
-            tuples::revoke_matching(state, filter, *limit, now, limits)?
+            tuples::revoke_matching(state, filter, *limit, actor, now, limits)?
         }
         Action::WriteSchema { text, if_revision } => {
             schema::write(state, text, *if_revision, now, limits)?
         }
         Action::Begin { text, updates } => begin(state, text, updates, now, limits)?,
         Action::Import { updates } => bulk::import(state, updates, now, limits)?,
-        Action::RevokePart(part) => bulk::revoke_part(state, part, now),
+        Action::RevokePart(part) => bulk::revoke_part(state, part, now)?,
         Action::Expire => tuples::expire(state, now, limits),
     };
     let key = keys::to_remember(state, command, hash, &effect, now, limits)?;
@@ -280,7 +281,7 @@ fn begin(
         ..limits.clone()
     };
     let with_schema = state.with_schema(text).map_err(Refusal::SchemaInvalid)?;
-    let granted = tuples::write(&with_schema, updates, &[], now, &unlimited)?;
+    let granted = tuples::write(&with_schema, updates, &[], None, now, &unlimited)?;
     effect.granted = granted.granted;
     let changes = effect.changes.into_iter().chain(granted.changes);
     effect.changes = vec![changes.flatten().collect()];

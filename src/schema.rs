@@ -13,6 +13,8 @@ pub mod cel;
 
 pub mod program;
 
+pub(crate) mod reach;
+
 pub mod lexer;
 
 pub mod ast;
@@ -197,6 +199,8 @@ pub struct Schema {
     pub(crate) caveat_places: Vec<Option<u16>>,
     /// Made when first asked for.
     pub(crate) programs: std::sync::OnceLock<program::Programs>,
+    /// Made when first asked for.
+    pub(crate) reach: std::sync::OnceLock<reach::Reach>,
 }
 
 /// A `definition`.
@@ -493,6 +497,19 @@ impl Schema {
     pub fn programs(&self) -> &program::Programs {
         self.programs
             .get_or_init(|| program::Programs::compile(self))
+    }
+
+    /// What its rules and permissions can read.
+    pub(crate) fn reach(&self) -> &reach::Reach {
+        self.reach.get_or_init(|| reach::Reach::of(self))
+    }
+
+    /// A permission or rule as the schema might write it: `administer + organization->own`.
+    pub(crate) fn text_of(&self, id: MemberId) -> String {
+        match &self.member(id).kind {
+            MemberKind::Permission(expr) => diff::show(self, expr),
+            MemberKind::Relation(_) => self.member(id).name.to_string(),
+        }
     }
 
     /// The relation or permission with this number.

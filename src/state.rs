@@ -13,6 +13,7 @@ use crate::time::Timestamp;
 use crate::tuple::{Object, ObjectRef, RoleRef, Subject, Tuple};
 
 pub mod checkpoint;
+mod imagined;
 pub mod locks;
 pub mod remembered;
 pub mod roles;

@@ -354,6 +354,19 @@ impl Tuple {
             expires_at: None,
         })
     }
+
+    /// The tuple without caveat and expiry, which its name does not depend on.
+    pub fn name(&self) -> String {
+        format!("{}#{}@{}", self.resource, self.relation, self.subject)
+    }
+
+    /// Whether it names one object and holds always: such tuples are what `min` counts.
+    pub fn is_plain(&self) -> bool {
+        self.caveat.is_none()
+            && self.expires_at.is_none()
+            && self.subject.relation.is_none()
+            && !self.subject.as_ref().is_wildcard()
+    }
 }
 
 /// Selects tuples: a field that is `None` matches everything.

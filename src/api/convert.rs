@@ -290,6 +290,10 @@ fn optional_subject(field: &str, text: &str) -> Result<Option<Subject>, Malforme
         let problem = Problem::Invalid("is a wildcard, where one subject is expected");
         return Err(Malformed::at(field, problem));
     }
+    if subject.relation().is_some() {
+        let problem = Problem::Invalid("is a subject set, where type:id is expected");
+        return Err(Malformed::at(field, problem));
+    }
     Ok(Some(subject.to_subject()))
 }
 

@@ -51,14 +51,15 @@ pub(crate) mod reason {
             CAVEAT_CONTEXT_INVALID MALFORMED_REVISION MALFORMED_CURSOR MALFORMED_REQUEST
             FILTER_EMPTY DUPLICATE_UPDATE KEY_REUSED GENERATED_RELATION INVALID_ARGUMENT;
         FailedPrecondition: NO_SCHEMA PRECONDITION_FAILED SCHEMA_WOULD_ORPHAN EPOCH_MISMATCH
-            NEGATION_CYCLE CAVEAT_FAILED SCHEMA_CHANGED FAILED_PRECONDITION;
+            NEGATION_CYCLE CAVEAT_FAILED SCHEMA_CHANGED MINIMUM_VIOLATED REQUIREMENT_NOT_MET
+            FAILED_PRECONDITION;
         AlreadyExists: TUPLE_EXISTS ALREADY_EXISTS;
         NotFound: TUPLE_NOT_FOUND NOT_FOUND;
         OutOfRange: REVISION_TRIMMED REVISION_AHEAD OUT_OF_RANGE;
         ResourceExhausted: TOO_COMPLEX TOO_LARGE LIMIT_EXCEEDED QUOTA_EXCEEDED OVERLOADED;
         Unavailable: STARTING STORE_FAILED SHUTTING_DOWN UPSTREAM_UNREACHABLE UNAVAILABLE;
         Unauthenticated: UNAUTHENTICATED;
-        PermissionDenied: PERMISSION_DENIED;
+        PermissionDenied: ACTOR_NOT_ALLOWED PERMISSION_DENIED;
         Aborted: ABORTED;
         DataLoss: DATA_LOSS;
         Unknown: UNKNOWN;
@@ -99,6 +100,14 @@ impl Failure {
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
+    }
+
+    /// The same, where a field is at fault.
+    pub(crate) fn at_some(self, field: Option<String>) -> Self {
+        match field {
+            Some(field) => self.at(field),
+            None => self,
+        }
     }
 
     #[expect(

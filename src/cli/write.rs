@@ -48,7 +48,7 @@ pub(super) struct Revoke {
 /// What every write may say.
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// On whose behalf; kept in the log (the schema's `granted by` is not judged yet)
+    /// On whose behalf: judged by the schema's `granted by`, and kept in the log
     #[arg(long = "as", value_name = "SUBJECT", value_parser = values::subject)]
     actor: Option<Subject>,
     /// Why; kept in the log

@@ -4,7 +4,7 @@ use crate::index::{Edit, Index, NodeId};
 use crate::schema::admit::nearest;
 use crate::schema::{MemberId, RelId, Schema, TypeDef, TypeId};
 use crate::time::Timestamp;
-use crate::tuple::{Context, SubjectRef, Tuple};
+use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
 
 use super::closure::{Ground, Who};
 use super::machine::{Machine, NO_RESOURCE, NO_SUBJECT, TooMuchWork};
@@ -178,7 +178,12 @@ fn evaluate(
         asked.relation,
         question.subject,
     );
-    let node = resource_node(facts.index, asked.resource.id, question);
+    let node = resource_node(
+        facts.index,
+        asked.resource.id,
+        question.subject,
+        question.resource,
+    );
     let unknown = [
         facts
             .index
@@ -259,8 +264,12 @@ pub(super) fn who(index: &Index, kind: TypeId, relation: RelId, subject: Subject
 }
 
 /// The node of the resource, or what stands in for it where no tuple names it.
-pub(super) fn resource_node(index: &Index, kind: TypeId, question: &Question<'_>) -> NodeId {
-    let (subject, resource) = (question.subject, question.resource);
+pub(super) fn resource_node(
+    index: &Index,
+    kind: TypeId,
+    subject: SubjectRef<'_>,
+    resource: ObjectRef<'_>,
+) -> NodeId {
     let same = subject.kind() == resource.kind() && subject.id() == resource.id();
     let absent = if same { NO_SUBJECT } else { NO_RESOURCE };
     index.node(kind, resource.id()).unwrap_or(absent)

@@ -34,7 +34,7 @@ pub fn list_permissions(
     let kind = known_type(schema, "resource", question.resource.kind())?;
     let ground = Ground::of(facts, now);
     let subjected = Subjected::new(ground, question.subject, question.context)?;
-    let node = resource_node(index, kind.id, question);
+    let node = resource_node(index, kind.id, question.subject, question.resource);
     let mut members: Vec<_> = (kind.members.iter())
         .map(|id| (&schema.member(*id).name, *id))
         .collect();

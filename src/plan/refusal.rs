@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::eval::caveats::ContextError;
 use crate::revision::{Epoch, Revision, Token};
+use crate::rules::Violation;
 use crate::schema::admit::NotAdmitted;
 use crate::schema::diagnostic::Diagnostic;
 
@@ -13,6 +14,12 @@ pub enum Refusal {
     /// Tuples were written before any schema was.
     #[error("there is no schema yet; write one first")]
     NoSchema,
+    /// The schema lacks the actor's type.
+    #[error("options.actor: {0}")]
+    Actor(Box<NotAdmitted>),
+    /// It breaks one of the rules on writes.
+    #[error("{0}")]
+    Rule(#[from] Box<Violation>),
     /// The command names no tuple.
     #[error("the write names no tuple")]
     NothingToDo,

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use crate::eval::caveats::check_context;
+use crate::rules::{Act, Rules, Touch, minimums};
 use crate::schema::Schema;
 use crate::state::{Change, State};
 use crate::time::Timestamp;
-use crate::tuple::{Tuple, TupleFilter};
+use crate::tuple::{Subject, Tuple, TupleFilter};
 
 use super::{Effect, Limits, Operation, Precondition, Refusal, Update, at_most, json_bytes};
 
@@ -15,6 +16,7 @@ pub(super) fn write(
     state: &State,
     updates: &[Update],
     preconditions: &[Precondition],
+    actor: Option<&Subject>,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Effect, Refusal> {
@@ -24,12 +26,20 @@ pub(super) fn write(
     if updates.is_empty() && preconditions.is_empty() {
         return Err(Refusal::NothingToDo);
     }
+    known_actor(schema, actor)?;
+    let mut touches = Vec::with_capacity(updates.len());
     for (place, update) in updates.iter().enumerate() {
-        shape(schema, place, update, limits)?;
+        touches.push(shape(schema, place, update, limits)?);
     }
     distinct(updates)?;
     for (place, precondition) in preconditions.iter().enumerate() {
-        judge(state, schema, place, precondition, now)?;
+        let field = format!("preconditions[{place}].filter");
+        known_filter(schema, field, &precondition.filter)?;
+    }
+    let rules = Rules::new(state, schema, actor, &touches, now);
+    rules.rights()?;
+    for (place, precondition) in preconditions.iter().enumerate() {
+        judge(state, place, precondition, now)?;
     }
     let mut effect = Effect::default();
     let mut changes = Vec::new();
@@ -37,8 +47,21 @@ pub(super) fn write(
         let standing = Standing::of(state, &update.tuple, now);
         one(place, update, standing, &mut changes, &mut effect)?;
     }
+    rules.requirements(&changes)?;
+    minimums(state, schema, &changes)?;
     effect.changes.push(changes);
     Ok(effect)
+}
+
+/// Whether the schema has the actor's type: none of another type can ever have a right.
+pub(super) fn known_actor(schema: &Schema, actor: Option<&Subject>) -> Result<(), Refusal> {
+    let Some(actor) = actor else {
+        return Ok(());
+    };
+    match schema.knows_subject("actor", actor) {
+        Ok(()) => Ok(()),
+        Err(problem) => Err(Refusal::Actor(Box::new(problem))),
+    }
 }
 
 /// All that match, in commits of at most as many changes as a write may have updates.
@@ -46,10 +69,12 @@ pub(super) fn revoke_matching(
     state: &State,
     filter: &TupleFilter,
     limit: u32,
+    actor: Option<&Subject>,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Effect, Refusal> {
     let schema = state.schema.as_deref().ok_or(Refusal::NoSchema)?;
+    known_actor(schema, actor)?;
     known_filter(schema, "filter".to_owned(), filter)?;
     let most = match limit {
         0 => usize::MAX,
@@ -57,6 +82,7 @@ pub(super) fn revoke_matching(
     };
     let matching = state.select(filter).filter(|tuple| holds(tuple, now));
     let tuples: Vec<Tuple> = matching.take(most.saturating_add(1)).collect();
+    may_revoke(state, schema, &tuples, actor, now)?;
     if tuples.len() > most {
         return Err(Refusal::LimitExceeded { limit });
     }
@@ -66,11 +92,50 @@ pub(super) fn revoke_matching(
     while rest.peek().is_some() {
         changes.push(rest.by_ref().take(limits.updates.max(1)).collect());
     }
+    if !is_deletion(filter) {
+        let all: Vec<Change> = changes.concat();
+        minimums(state, schema, &all)?;
+    }
     Ok(Effect {
         changes,
         revoked,
         ..Effect::default()
     })
+}
+
+/// Whether a filter selects all tuples of one resource, and nothing else: the resource is deleted,
+/// with the last of its owners.
+pub(super) fn is_deletion(filter: &TupleFilter) -> bool {
+    let named = TupleFilter {
+        resource_type: filter.resource_type.clone(),
+        resource_id: filter.resource_id.clone(),
+        ..TupleFilter::default()
+    };
+    *filter == named && filter.resource_type.is_some() && filter.resource_id.is_some()
+}
+
+/// Judges each tuple that a filter selects.
+fn may_revoke(
+    state: &State,
+    schema: &Schema,
+    tuples: &[Tuple],
+    actor: Option<&Subject>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    if actor.is_none() {
+        return Ok(());
+    }
+    let touches = tuples.iter().filter_map(|tuple| {
+        Some(Touch {
+            update: None,
+            act: Act::Revoke,
+            tuple,
+            member: schema.relation_of(tuple)?,
+        })
+    });
+    let touches: Vec<Touch<'_>> = touches.collect();
+    Rules::new(state, schema, actor, &touches, now).rights()?;
+    Ok(())
 }
 
 /// What is due, as much as fits in one commit.
@@ -142,7 +207,7 @@ pub(super) fn one(
         (Operation::Delete, _) => {
             return Err(Refusal::TupleNotFound {
                 update: place,
-                tuple: name_of(tuple),
+                tuple: tuple.name(),
             });
         }
         (Operation::Revoke, _) => {}
@@ -151,12 +216,12 @@ pub(super) fn one(
 }
 
 /// Whether the schema has what the update names and, where it grants, takes it.
-pub(super) fn shape(
+pub(super) fn shape<'a>(
     schema: &Schema,
     place: usize,
-    update: &Update,
+    update: &'a Update,
     limits: &Limits,
-) -> Result<(), Refusal> {
+) -> Result<Touch<'a>, Refusal> {
     let tuple = &update.tuple;
     if tuple.relation.contains('=') {
         return Err(Refusal::GeneratedRelation {
@@ -166,18 +231,23 @@ pub(super) fn shape(
     }
     let grants = matches!(update.operation, Operation::Grant | Operation::Create);
     let known = match grants {
-        true => schema.admit(tuple).map(drop),
+        true => schema.admit(tuple).map(|admitted| admitted.member),
         false => schema.knows(tuple),
     };
-    known.map_err(|problem| Refusal::NotAdmitted {
+    let member = known.map_err(|problem| Refusal::NotAdmitted {
         update: place,
-        tuple: name_of(tuple),
+        tuple: tuple.name(),
         problem: Box::new(problem),
     })?;
-    match grants {
-        true => context(schema, place, tuple, limits),
-        false => Ok(()),
+    if grants {
+        context(schema, place, tuple, limits)?;
     }
+    Ok(Touch {
+        update: Some(place),
+        act: if grants { Act::Grant } else { Act::Revoke },
+        tuple,
+        member,
+    })
 }
 
 /// Whether the parameters that the tuple fixes fit the caveat's.
@@ -192,7 +262,7 @@ fn context(schema: &Schema, place: usize, tuple: &Tuple, limits: &Limits) -> Res
     };
     check_context(def, &caveat.context).map_err(|problem| Refusal::CaveatContext {
         update: place,
-        tuple: name_of(tuple),
+        tuple: tuple.name(),
         caveat: caveat.name.to_string(),
         problem,
     })
@@ -207,7 +277,7 @@ fn distinct(updates: &[Update]) -> Result<(), Refusal> {
             return Err(Refusal::DuplicateUpdate {
                 first,
                 second,
-                tuple: name_of(tuple),
+                tuple: tuple.name(),
             });
         }
     }
@@ -216,13 +286,10 @@ fn distinct(updates: &[Update]) -> Result<(), Refusal> {
 
 fn judge(
     state: &State,
-    schema: &Schema,
     place: usize,
     precondition: &Precondition,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let field = format!("preconditions[{place}].filter");
-    known_filter(schema, field, &precondition.filter)?;
     let found = state
         .select(&precondition.filter)
         .find(|tuple| holds(tuple, now));
@@ -249,9 +316,4 @@ fn known_filter(schema: &Schema, field: String, filter: &TupleFilter) -> Result<
             field,
             problem: Box::new(problem),
         })
-}
-
-/// The tuple without caveat and expiry, which its name does not depend on.
-fn name_of(tuple: &Tuple) -> String {
-    format!("{}#{}@{}", tuple.resource, tuple.relation, tuple.subject)
 }

@@ -190,11 +190,32 @@ impl Schema {
     ///
     /// # Errors
     /// The first name that the schema does not have.
-    pub fn knows(&self, tuple: &Tuple) -> Result<(), NotAdmitted> {
+    pub fn knows(&self, tuple: &Tuple) -> Result<MemberId, NotAdmitted> {
         let resource_type = self.known_type("resource", tuple.resource.kind())?;
-        self.known_relation(resource_type, &tuple.relation)?;
+        let (member, _) = self.known_relation(resource_type, &tuple.relation)?;
         let subject_type = self.known_type("subject", tuple.subject.kind())?;
-        self.form_of(subject_type, &tuple.subject).map(drop)
+        self.form_of(subject_type, &tuple.subject)?;
+        Ok(member)
+    }
+
+    /// Whether the schema has a subject's type and relation. `field` is what names it.
+    ///
+    /// # Errors
+    /// The first name that the schema does not have.
+    pub(crate) fn knows_subject(
+        &self,
+        field: &'static str,
+        subject: &Subject,
+    ) -> Result<(), NotAdmitted> {
+        let kind = self.known_type(field, subject.kind())?;
+        self.form_of(kind, subject).map(drop)
+    }
+
+    /// The relation of a stored tuple, where the schema has it.
+    pub(crate) fn relation_of(&self, tuple: &Tuple) -> Option<MemberId> {
+        let kind = self.type_named(tuple.resource.kind())?.id;
+        let member = self.member_id(kind, self.names.rel_id(&tuple.relation)?)?;
+        self.member(member).relation().map(|_| member)
     }
 
     /// Whether the schema has the types and relations that a filter names.

@@ -93,6 +93,7 @@ fn empty(text: &str) -> Schema {
         member_places: Vec::new(),
         caveat_places: Vec::new(),
         programs: std::sync::OnceLock::new(),
+        reach: std::sync::OnceLock::new(),
     }
 }
 

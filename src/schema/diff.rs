@@ -244,7 +244,7 @@ fn kind(kind: &CaveatType) -> String {
 
 /// An expression as text, with parentheses around each part that has an operator of its own. The
 /// parser has bounded how deep it nests.
-fn show(schema: &Schema, expr: &Expr) -> String {
+pub(super) fn show(schema: &Schema, expr: &Expr) -> String {
     let name = |id: MemberId| schema.member(id).name.to_string();
     match expr {
         Expr::Nil => "nil".into(),

@@ -244,7 +244,7 @@ impl Programs {
 }
 
 /// The kinds that `via->target` walks to.
-fn arrow_targets(schema: &Schema, via: MemberId, target: RelId) -> Vec<MemberId> {
+pub(super) fn arrow_targets(schema: &Schema, via: MemberId, target: RelId) -> Vec<MemberId> {
     let subjects = (schema.member(via).relation()).map_or(&[][..], |relation| &relation.subjects);
     let mut kinds: Vec<MemberId> = (subjects.iter())
         .filter_map(|subject| schema.member_id(subject.kind, target))

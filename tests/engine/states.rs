@@ -10,7 +10,7 @@ use portcullis::state::checkpoint::Origin;
 use portcullis::store::{MemoryStore, Store};
 use portcullis::tuple::TupleFilter;
 
-use crate::world::{TestClock, did, filter, keyed, open, store, stored, write};
+use crate::world::{SCHEMA, TestClock, did, filter, keyed, open, schema, store, stored, write};
 
 fn token(engine: &Engine, revision: u64) -> Token {
     Token {
@@ -95,6 +95,11 @@ async fn a_cursor_goes_on_where_and_when_it_was() {
     let clock = TestClock::at(0);
     let store = store();
     let engine = open(&store, &clock).await;
+    // Whoever creates something here grants it to itself.
+    let rules = (SCHEMA.replace("| user:*", "| user:* granted by viewer"))
+        .replace("with expiration", "with expiration granted by guest")
+        .replace("team#member }", "team#member granted by member }");
+    engine.write(schema(&rules), None).await.unwrap();
     let mut first = write(&[
         "+doc:1#viewer@user:a",
         "+doc:2#viewer@user:a",
@@ -102,7 +107,7 @@ async fn a_cursor_goes_on_where_and_when_it_was() {
         "+doc:4#guest@user:a[expiration:1970-01-01T00:01:00Z]",
         "+team:1#member@user:a",
     ]);
-    first.options.actor = Some("user:root".parse().unwrap());
+    first.options.actor = Some("user:a".parse().unwrap());
     let granted = engine.write(first, None).await.unwrap().token;
     let docs = || filter("doc:");
     let mut rows = engine
@@ -116,7 +121,7 @@ async fn a_cursor_goes_on_where_and_when_it_was() {
         "the limit holds over pieces"
     );
     assert_eq!(page[0].granted_at, Some(granted));
-    assert_eq!(page[0].granted_by.as_deref(), Some("user:root"));
+    assert_eq!(page[0].granted_by.as_deref(), Some("user:a"));
 
     clock.set(100);
     did(&engine, &["-doc:3#viewer@user:a", "+doc:9#viewer@user:a"]).await;

@@ -73,6 +73,7 @@ fn schema_of(caveats: Vec<CaveatDef>) -> Schema {
         member_places: Vec::new(),
         caveat_places: Vec::new(),
         programs: std::sync::OnceLock::new(),
+        reach: std::sync::OnceLock::new(),
     }
 }
 

@@ -1,0 +1,114 @@
+//! What the rules on writes ask of a state beside its values: states that a write would make, and
+//! who and what stands around a resource.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::{Change, Commit, State};
+use crate::index::NodeId;
+use crate::schema::RelId;
+use crate::tuple::{Object, Subject, SubjectRef, Tuple, TupleFilter};
+
+impl State {
+    /// The state after granting (`true`) or revoking tuples that its schema takes.
+    pub(crate) fn with_tuples<'t>(&self, writes: impl Iterator<Item = (&'t Tuple, bool)>) -> Self {
+        let changes = writes.map(|(tuple, grants)| match grants {
+            true => Change::Granted(tuple.clone()),
+            false => Change::Revoked(tuple.clone()),
+        });
+        self.with_changes(changes.collect())
+    }
+
+    /// The state in which the tuple's relation holds it and nothing else on its resource; `None`
+    /// where it is so already. With `as_given` it has its caveat and expiry, else neither.
+    pub(crate) fn with_only(&self, tuple: &Tuple, as_given: bool) -> Option<Self> {
+        let mut alone = tuple.clone();
+        if !as_given {
+            (alone.caveat, alone.expires_at) = (None, None);
+        }
+        let filter = relation_of(tuple);
+        let stored: Vec<Tuple> = self.select(&filter).collect();
+        if stored.as_slice() == std::slice::from_ref(&alone) {
+            return None;
+        }
+        let gone = stored.into_iter().map(Change::Revoked);
+        Some(self.with_changes(gone.chain([Change::Granted(alone)]).collect()))
+    }
+
+    fn with_changes(&self, changes: Vec<Change>) -> Self {
+        let commit = Commit {
+            revision: self.revision.next(),
+            time: self.time,
+            actor: None,
+            reason: String::new(),
+            metadata: None,
+            changes,
+            remembered: None,
+        };
+        // It fails for tuples that no schema of this history takes; `plan` refuses these before.
+        self.apply(&commit).unwrap_or_else(|_| self.clone())
+    }
+
+    /// How many direct tuples without caveat and expiry a relation of a resource has; at most
+    /// `most` are counted.
+    pub(crate) fn count_direct(&self, resource: &Object, relation: &Arc<str>, most: usize) -> u64 {
+        let filter = TupleFilter {
+            resource_type: Some(resource.kind().into()),
+            resource_id: Some(resource.id().into()),
+            relation: Some(Arc::clone(relation)),
+            subject_relation: Some(None),
+            ..TupleFilter::default()
+        };
+        let counted = self.select(&filter).filter(Tuple::is_plain);
+        counted.take(most).count() as u64
+    }
+
+    /// Objects of a type that stand somewhere in the tuples of a resource, or of what its tuples
+    /// lead to, the nearest first; at most `most` tuples are followed.
+    pub(crate) fn subjects_around(
+        &self,
+        resource: &Object,
+        kind: &str,
+        most: usize,
+    ) -> Vec<Subject> {
+        let (Some(resource_kind), Some(kind)) = (
+            self.names.type_id(resource.kind()),
+            self.names.type_id(kind),
+        ) else {
+            return Vec::new();
+        };
+        let first = self.index.node(resource_kind, resource.id());
+        let mut open: VecDeque<NodeId> = first.into_iter().collect();
+        let mut seen: HashSet<NodeId> = open.iter().copied().collect();
+        let (mut found, mut followed) = (Vec::new(), 0);
+        while let Some(node) = open.pop_front() {
+            for group in self.index.all_subject_groups(node) {
+                for edge in group.iter() {
+                    followed += 1;
+                    if followed > most {
+                        return found;
+                    }
+                    if !seen.insert(edge.node) {
+                        continue;
+                    }
+                    open.push_back(edge.node);
+                    let id = self.index.id_of(edge.node);
+                    if group.kind == kind && group.subject_relation == RelId::NONE && id != "*" {
+                        let name = self.names.type_name(kind);
+                        found.push(SubjectRef::known(name, id, None).to_subject());
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+fn relation_of(tuple: &Tuple) -> TupleFilter {
+    TupleFilter {
+        resource_type: Some(tuple.resource.kind().into()),
+        resource_id: Some(tuple.resource.id().into()),
+        relation: Some(Arc::clone(&tuple.relation)),
+        ..TupleFilter::default()
+    }
+}

@@ -1,0 +1,14 @@
+//! The rules on writes: each attack that one of them stops is a case.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "../engine/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+mod tuples;
