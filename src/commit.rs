@@ -3,6 +3,7 @@
 //! Hides the queue, the batches, and what happens when the store fails. Nobody else changes the
 //! state or appends to the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,9 +12,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
 use crate::plan::{self, Action, Command, Limits, Refusal, WriteOptions, Written};
+use crate::revision::Revision;
 use crate::state::{Commit, State};
 use crate::store::{Appended, Position, Store, StoreError};
 use crate::time::Timestamp;
+use crate::watch::feed::Feed;
+use crate::watch::live::LiveCommit;
 
 pub(crate) mod background;
 pub(crate) mod history;
@@ -148,6 +152,7 @@ pub(crate) struct Setup {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) state: Arc<State>,
     pub(crate) published: Arc<Published>,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) latch: Arc<Latch>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -183,6 +188,7 @@ struct Writer {
     store: Arc<dyn Store>,
     state: Arc<State>,
     published: Arc<Published>,
+    feed: Arc<Feed>,
     latch: Arc<Latch>,
     clock: Clock,
     limits: Limits,
@@ -198,6 +204,8 @@ struct Batch {
     state: State,
     commits: Vec<Commit>,
     answers: Vec<Planned>,
+    /// The revisions that a write of the batch waits for.
+    awaited: BTreeSet<Revision>,
 }
 
 /// An answer that waits for the sync of its batch.
@@ -221,6 +229,7 @@ impl Writer {
             store: setup.store,
             state: setup.state,
             published: setup.published,
+            feed: setup.feed,
             latch: setup.latch,
             clock: setup.clock,
             limits: setup.limits,
@@ -253,9 +262,9 @@ impl Writer {
         let armed = latch.arm();
         match self.store.append(self.position(), &batch.commits) {
             Appended::Durable(positions) => {
-                self.publish(batch.state, &positions);
+                let answers = self.publish(batch, &positions);
                 armed.disarm();
-                answer_all(batch.answers);
+                answer_all(answers);
             }
             Appended::Unknown(error) => {
                 self.fail(batch.answers, WriteOutcome::Unknown, &error.to_string());
@@ -328,6 +337,7 @@ impl Writer {
             state: State::clone(&self.state),
             commits: Vec::new(),
             answers: Vec::with_capacity(jobs.len()),
+            awaited: BTreeSet::new(),
         };
         let now = (self.clock)().max(self.state.time);
         for job in jobs {
@@ -337,6 +347,12 @@ impl Writer {
                 }),
                 false => batch.add(&job.command, now, &self.limits),
             };
+            if job.command.options.wait_for_watchers.is_some()
+                && !job.command.options.dry_run
+                && let Ok(written) = &answer
+            {
+                batch.awaited.insert(written.token.revision);
+            }
             if let Err(WriteError::Refused(reason)) = &answer {
                 debug!(caller = %job.command.caller, %reason, "a write is refused");
             }
@@ -351,13 +367,31 @@ impl Writer {
         batch
     }
 
-    fn publish(&mut self, mut state: State, positions: &[Position]) {
+    /// Makes a durable batch visible: to the table of leases, so that the age of what readers see
+    /// is known, then to readers, then to watchers. Gives back its answers.
+    fn publish(&mut self, batch: Batch, positions: &[Position]) -> Vec<Planned> {
+        let Batch {
+            mut state,
+            commits,
+            answers,
+            awaited,
+        } = batch;
         if let Some(last) = positions.last() {
             state.chain = last.chain;
+            self.feed.committed(last.revision);
         }
         self.background.committed(positions.len() as u64);
         self.state = Arc::new(state);
         self.published.publish(Arc::clone(&self.state));
+        let live = commits
+            .into_iter()
+            .zip(positions)
+            .map(|(commit, position)| {
+                let ack_now = awaited.contains(&position.revision);
+                Arc::new(LiveCommit::new(commit, *position, ack_now))
+            });
+        self.feed.publish(live.collect());
+        answers
     }
 
     fn fail(&self, answers: Vec<Planned>, outcome: WriteOutcome, problem: &str) {

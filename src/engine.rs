@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use crate::commit::history::Published;
@@ -21,6 +21,9 @@ use crate::state::checkpoint::Origin;
 use crate::store::{Loaded, Store};
 use crate::time::Timestamp;
 use crate::tuple::TupleFilter;
+use crate::watch::feed::Feed;
+use crate::watch::leases::Leases;
+use crate::watch::{BootClock, boot_clock};
 
 mod cursor;
 mod error;
@@ -30,13 +33,19 @@ mod questions;
 mod revoke;
 mod rows;
 mod states;
+mod watching;
 
 pub use self::error::{EngineError, OpenError};
 pub use self::export::Export;
 pub use self::import::{Import, ImportError};
 pub use self::rows::{TupleRow, TupleRows};
+pub use self::watching::{
+    Acknowledged, Changes, Hello, ResetCause, SnapshotPiece, WatchEvent, WatchOptions, Watcher,
+};
 pub use crate::commit::{Clock, Keeping, WriteOutcome, system_clock};
 pub use crate::plan::{Limits, Propagation, Written};
+pub use crate::watch::leases::Ack;
+pub use crate::watch::live::{Audience, LiveCommit};
 
 /// What an [`Engine`] is opened with.
 #[derive(Clone)]
@@ -57,6 +66,14 @@ pub struct EngineOptions {
     pub expiry_poll: Duration,
     /// When checkpoints are made, and how much of the log stays behind them.
     pub keeping: Keeping,
+    /// Tells how long ago something was, for leases.
+    pub boot_clock: BootClock,
+    /// The longest lease that a cache is granted.
+    pub lease: Duration,
+    /// The most streams of changes that are open at the same time.
+    pub watchers: usize,
+    /// How long a stream of changes is quiet at most.
+    pub heartbeat: Duration,
 }
 
 impl Default for EngineOptions {
@@ -70,6 +87,10 @@ impl Default for EngineOptions {
             longest_wait: Duration::from_secs(30),
             expiry_poll: Duration::from_secs(1),
             keeping: Keeping::default(),
+            boot_clock: boot_clock(),
+            lease: Duration::from_secs(3),
+            watchers: 10_000,
+            heartbeat: Duration::from_secs(10),
         }
     }
 }
@@ -99,6 +120,12 @@ struct Inner {
     fresh: bool,
     /// Until then leases from before this start may run that nobody here knows.
     leases_unknown_until: Instant,
+    feed: Arc<Feed>,
+    /// Set once the store knows how long leases are.
+    lease_noted: OnceCell<()>,
+    /// One permit for each stream that reads the log at the same time.
+    log_readers: Semaphore,
+    heartbeat: Duration,
 }
 
 /// The schema at one revision.
@@ -139,11 +166,13 @@ impl Engine {
         let state = Arc::new(state);
         let published = Arc::new(Published::new(Arc::clone(&state)));
         let latch = Arc::new(Latch::new());
+        let feed = start_feed(&state, &options).map_err(OpenError::Thread)?;
         let (to_writer, inbox) = mpsc::channel(options.queue.max(1));
         commit::start(Setup {
             store: Arc::clone(&store),
             state,
             published: Arc::clone(&published),
+            feed: Arc::clone(&feed),
             latch: Arc::clone(&latch),
             clock: Arc::clone(&options.clock),
             limits: options.limits.clone(),
@@ -168,6 +197,10 @@ impl Engine {
                 longest_wait: options.longest_wait,
                 fresh,
                 leases_unknown_until,
+                feed,
+                lease_noted: OnceCell::new(),
+                log_readers: Semaphore::new(processors()),
+                heartbeat: options.heartbeat,
             }),
         })
     }
@@ -234,13 +267,17 @@ impl Engine {
         command: Command,
         deadline: Option<Instant>,
     ) -> Result<Written, EngineError> {
-        let wait = command.options.wait_for_watchers;
+        let options = &command.options;
+        let wait = options.wait_for_watchers.filter(|_| !options.dry_run);
         let mut written = match command.action {
             Action::RevokeMatching { .. } => self.revoke_matching(command, deadline).await?,
             _ => self.submit(command, deadline).await?,
         };
         written.propagation = match wait {
-            Some(wait) => Some(self.propagated(wait).await),
+            Some(wait) => {
+                let revision = written.token.revision;
+                Some(self.propagated(revision, wait, deadline).await)
+            }
             None => None,
         };
         Ok(written)
@@ -347,6 +384,7 @@ impl Engine {
     /// # Errors
     /// Where the store can't be closed cleanly; what was acknowledged is durable all the same.
     pub async fn close(&self) -> Result<(), EngineError> {
+        self.end_watches();
         let (answer, answered) = oneshot::channel();
         if (self.inner.to_writer.send(Message::Close(answer)).await).is_err() {
             // Somebody else closed it.
@@ -432,23 +470,16 @@ impl Engine {
             None => EngineError::ShuttingDown,
         }
     }
+}
 
-    /// There are no leases yet that could be waited for, but for those from before the start.
-    async fn propagated(&self, wait: Duration) -> Propagation {
-        let until = self.inner.leases_unknown_until;
-        let left = until.saturating_duration_since(Instant::now());
-        tokio::time::sleep(left.min(wait)).await;
-        match left <= wait {
-            true => Propagation {
-                complete: true,
-                laggards: Vec::new(),
-            },
-            false => Propagation {
-                complete: false,
-                laggards: vec!["(before restart)".to_owned()],
-            },
-        }
-    }
+/// The feed of what will follow `state`, without any stream or lease.
+fn start_feed(state: &State, options: &EngineOptions) -> std::io::Result<Arc<Feed>> {
+    let clock = Arc::clone(&options.boot_clock);
+    // Without randomness the process's own number still differs from run to run.
+    let incarnation = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+    let (epoch, head) = (state.epoch, state.revision);
+    let leases = Leases::new(epoch, incarnation, options.lease, head, clock());
+    Feed::start(leases, head, options.watchers, clock)
 }
 
 fn processors() -> usize {

@@ -99,6 +99,7 @@ pub async fn serve(
     serving.listen(listeners);
     serving.until(shutdown, &engine).await;
     tracing::info!("serving ends: waiting for the requests that are under way");
+    engine.end_watches();
     serving.end().await;
     engine.close().await.map_err(ServeError::Close)
 }
@@ -129,6 +130,7 @@ pub async fn serve_opening(
     serving.open(&engine).await?;
     serving.until(shutdown, &engine).await;
     tracing::info!("serving ends: waiting for the requests that are under way");
+    engine.end_watches();
     serving.end().await;
     engine.close().await.map_err(ServeError::Close)
 }

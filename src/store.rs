@@ -96,6 +96,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Trimmed`] where the first of them is no longer kept.
     fn read(&self, after: Revision, limit: usize) -> Result<Vec<(Commit, Position)>, StoreError>;
 
+    /// The place of this revision, which [`Store::read`] can start after.
+    ///
+    /// # Errors
+    /// [`StoreError::Trimmed`] where it is no longer kept, [`StoreError::NotYet`] above the end.
+    fn position(&self, revision: Revision) -> Result<Position, StoreError>;
+
     /// The smallest revision that [`Store::read`] can start after.
     fn oldest(&self) -> Result<Revision, StoreError>;
 
@@ -248,6 +254,14 @@ pub enum StoreError {
         after: Revision,
         /// What could be asked for.
         oldest: Revision,
+    },
+    /// There is no such commit yet.
+    #[error("revision {asked} is above the end of the log, {end}")]
+    NotYet {
+        /// What was asked for.
+        asked: Revision,
+        /// Where the log ends.
+        end: Revision,
     },
     /// The caller numbered its commits wrongly.
     #[error("revision {found} was to be appended, where {expected} is next")]

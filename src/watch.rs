@@ -1,6 +1,9 @@
 //! Watching: who is told of commits, what caches are promised, and what a write can wait for.
 
+pub(crate) mod feed;
 pub mod leases;
+pub mod live;
+mod ring;
 
 use crate::time::BootTime;
 

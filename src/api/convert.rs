@@ -18,6 +18,8 @@ pub mod answers;
 
 pub mod bulk;
 
+pub mod changes;
+
 pub mod filters;
 
 pub mod lists;
@@ -27,6 +29,8 @@ pub mod questions;
 pub mod reads;
 
 pub mod values;
+
+pub mod watches;
 
 pub mod writes;
 

@@ -4,5 +4,10 @@
 
 tonic::include_proto!("portcullis.v1");
 
+/// `WatchService` whose stream is of encoded messages.
+pub mod encoded {
+    include!(concat!(env!("OUT_DIR"), "/portcullis.v1.WatchService.rs"));
+}
+
 /// The serialised descriptor set of all files and what they import, comments included.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/portcullis.v1.bin"));

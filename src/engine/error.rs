@@ -70,6 +70,22 @@ pub enum EngineError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A stream is to be of a type that the schema does not have.
+    #[error("resource_types[{index}]: {problem}")]
+    WatchedType {
+        /// Which one.
+        index: usize,
+        /// What is wrong.
+        problem: NotAdmitted,
+    },
+    /// As many streams of changes are open as may be.
+    #[error(
+        "{limit} streams of changes are open, and more are not allowed (--max-watchers); try again later, or another server"
+    )]
+    TooManyWatchers {
+        /// How many may be.
+        limit: usize,
+    },
     /// More items than a request may have.
     #[error("{what} has {size} items, and at most {limit} are allowed")]
     TooLarge {

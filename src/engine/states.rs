@@ -32,7 +32,7 @@ impl Engine {
         }
     }
 
-    async fn at_least(
+    pub(super) async fn at_least(
         &self,
         asked: Token,
         deadline: Option<Instant>,

@@ -26,7 +26,8 @@ pub(super) mod services {
     pub(crate) type Lock = proto::lock_service_server::LockServiceServer<lock::Locks>;
     pub(crate) type Role = proto::role_service_server::RoleServiceServer<role::Roles>;
     pub(crate) type Schema = proto::schema_service_server::SchemaServiceServer<schema::Schemas>;
-    pub(crate) type Watch = proto::watch_service_server::WatchServiceServer<watch::Watches>;
+    pub(crate) type Watch =
+        proto::encoded::watch_service_server::WatchServiceServer<watch::Watches>;
 }
 
 /// Everything that answers. Our own services are found by their name alone: tonic's router costs
@@ -55,13 +56,14 @@ impl Services {
         let check = services::Check::new(check::Checks::new(engine.clone()));
         let grant = services::Grant::new(grant::Grants::new(engine.clone()));
         let schema = services::Schema::new(schema::Schemas::new(engine.clone()));
+        let watch = services::Watch::new(watch::Watches::new(engine.clone()));
         Ok(Self {
             check: check.max_decoding_message_size(most),
             grant: grant.max_decoding_message_size(most),
             lock: services::Lock::new(lock::Locks).max_decoding_message_size(most),
             role: services::Role::new(role::Roles).max_decoding_message_size(most),
             schema: schema.max_decoding_message_size(most),
-            watch: services::Watch::new(watch::Watches).max_decoding_message_size(most),
+            watch: watch.max_decoding_message_size(most),
             others: early(health)?,
         })
     }

@@ -267,6 +267,18 @@ impl Store for MemoryStore {
         decoded(before, records).collect()
     }
 
+    fn position(&self, revision: Revision) -> Result<Position, StoreError> {
+        self.faults.read()?;
+        let (position, _) = locked(&self.disk).after(revision)?;
+        match position.revision == revision {
+            true => Ok(position),
+            false => Err(StoreError::NotYet {
+                asked: revision,
+                end: position.revision,
+            }),
+        }
+    }
+
     fn oldest(&self) -> Result<Revision, StoreError> {
         Ok(locked(&self.disk).start.revision)
     }

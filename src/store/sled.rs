@@ -176,6 +176,28 @@ impl Store for SledStore {
         }
     }
 
+    fn position(&self, revision: Revision) -> Result<Position, StoreError> {
+        let log = self.log()?;
+        let start = open::start(&log)?;
+        let end = self.head.now().position;
+        if revision < start.revision {
+            return Err(StoreError::Trimmed {
+                after: revision,
+                oldest: start.revision,
+            });
+        }
+        if revision > end.revision {
+            return Err(StoreError::NotYet {
+                asked: revision,
+                end: end.revision,
+            });
+        }
+        match revision == start.revision {
+            true => Ok(start),
+            false => log.position(revision),
+        }
+    }
+
     fn oldest(&self) -> Result<Revision, StoreError> {
         Ok(open::start(&*self.log()?)?.revision)
     }

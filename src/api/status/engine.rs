@@ -102,6 +102,10 @@ pub(crate) fn write_failure(error: EngineError, shape: Shape<'_>) -> Failure {
             .with("asked", asked)
             .with("epoch", epoch),
         EngineError::MalformedCursor { .. } => failure(reason::MALFORMED_CURSOR).at("cursor"),
+        EngineError::WatchedType { index, problem } => {
+            not_admitted(&problem, message).at(format!("resource_types[{index}]"))
+        }
+        EngineError::TooManyWatchers { limit } => failure(reason::OVERLOADED).with("limit", limit),
         EngineError::TooLarge { what, size, limit } => failure(reason::TOO_LARGE)
             .at(what)
             .with("size", size)
