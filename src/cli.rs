@@ -16,6 +16,7 @@ mod banner;
 mod check;
 mod client;
 mod health;
+mod lists;
 mod output;
 mod pattern;
 mod permissions;
@@ -66,6 +67,10 @@ enum Command {
     Sidecar(Box<sidecar::Sidecar>),
     /// Asks whether a subject may do something to a resource
     Check(check::Check),
+    /// Lists the resources on which a subject may do something
+    ListResources(lists::ListResources),
+    /// Lists the subjects that may do something to a resource
+    ListSubjects(lists::ListSubjects),
     /// Lists all that a subject may do to a resource
     Permissions(permissions::Permissions),
     /// Grants: adds tuples, or replaces those that stand
@@ -229,6 +234,8 @@ impl Cli {
             Command::Templates(templates) => templates.run(output),
             Command::Schema(schema) => schema.run(client, output),
             Command::Check(check) => check.run(&client()?, output),
+            Command::ListResources(list) => list.run(&client()?, output),
+            Command::ListSubjects(list) => list.run(&client()?, output),
             Command::Permissions(permissions) => permissions.run(&client()?, output),
             Command::Grant(grant) => grant.run(&client()?, output),
             Command::Revoke(revoke) => revoke.run(&client()?, output),

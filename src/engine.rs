@@ -13,6 +13,7 @@ use tokio::time::timeout_at;
 use crate::commit::history::Published;
 use crate::commit::{self, Job, Latch, Message, Setup};
 use crate::eval::{self, Answer, CheckError, Facts, Question};
+use crate::index::ScanPosition;
 use crate::plan::{Action, Command};
 use crate::revision::{Consistency, Token};
 use crate::schema::Schema;
@@ -29,6 +30,7 @@ mod cursor;
 mod error;
 mod export;
 mod import;
+mod lists;
 mod questions;
 mod revoke;
 mod rows;
@@ -38,6 +40,7 @@ mod watching;
 pub use self::error::{EngineError, OpenError};
 pub use self::export::Export;
 pub use self::import::{Import, ImportError};
+pub use self::lists::{ListQuestion, ListRow, ListRows};
 pub use self::rows::{TupleRow, TupleRows};
 pub use self::watching::{
     Acknowledged, Changes, Hello, ResetCause, SnapshotPiece, WatchEvent, WatchOptions, Watcher,
@@ -115,6 +118,8 @@ struct Inner {
     checks: eval::Limits,
     /// One permit for each check that may take long at the same time.
     long_checks: Semaphore,
+    /// One permit for each list that is worked at.
+    list_turns: Semaphore,
     batch_items: usize,
     longest_wait: Duration,
     fresh: bool,
@@ -193,6 +198,7 @@ impl Engine {
                 limits: options.limits,
                 checks: options.checks,
                 long_checks: Semaphore::new(processors()),
+                list_turns: Semaphore::new(processors().max(2)),
                 batch_items: options.batch_items,
                 longest_wait: options.longest_wait,
                 fresh,
@@ -321,7 +327,8 @@ impl Engine {
         cursor: Option<&str>,
         deadline: Option<Instant>,
     ) -> Result<TupleRows, EngineError> {
-        let cursor = cursor.map(|text| cursor::Cursor::parse(text, &filter));
+        let hash = cursor::filter_hash(&filter);
+        let cursor = cursor.map(|text| cursor::Cursor::parse(text, hash));
         let cursor = cursor.transpose()?;
         let at = match &cursor {
             Some(cursor) => Consistency::Exactly(cursor.token),
@@ -331,7 +338,7 @@ impl Engine {
         let schema = state.schema.as_deref().ok_or(EngineError::NoSchema)?;
         schema.knows_filter(&filter).map_err(EngineError::Filter)?;
         let instant = cursor.as_ref().map_or_else(|| self.now(), |c| c.instant);
-        let after = cursor.map(|cursor| cursor.after);
+        let after = cursor.map(|cursor| ScanPosition::from_bytes(cursor.after));
         let store = Arc::clone(&self.inner.store);
         Ok(TupleRows::new(state, store, filter, instant, after, limit))
     }

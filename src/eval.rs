@@ -8,18 +8,26 @@ use crate::state::{Locks, Roles, State};
 use crate::time::Timestamp;
 use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
 
+mod candidates;
 pub mod caveats;
 mod check;
 mod closure;
 pub mod dependencies;
+mod expansion;
 mod judge;
 mod list_permissions;
+mod list_resources;
+mod list_subjects;
+mod lists;
 mod machine;
 mod value;
 
 pub use check::check;
 pub(crate) use judge::{Judged, judge};
 pub use list_permissions::{PermissionEntry, list_permissions};
+pub use list_resources::{ResourceList, ResourcesQuestion};
+pub use list_subjects::{SubjectList, SubjectsQuestion};
+pub use lists::{Place as ListPlace, Row, Step};
 
 /// What questions are answered from: a schema, and what is stored under it.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +177,26 @@ pub enum CheckError {
     TooComplex {
         /// The limit.
         limit: u64,
+    },
+    /// Finding out what a list may have to name takes more steps than the limit.
+    #[error("the search for what to list needs more than {limit} tuple reads")]
+    SearchTooComplex {
+        /// The limit.
+        limit: u64,
+    },
+    /// The exceptions of a wildcard are too many for one row.
+    #[error("the exceptions of the wildcard have more than {limit} bytes")]
+    TooManyExceptions {
+        /// The limit.
+        limit: usize,
+    },
+    /// What keeps one row of a list from being judged.
+    #[error("{item}: {error}")]
+    Listed {
+        /// The row.
+        item: String,
+        /// The error.
+        error: Box<CheckError>,
     },
     /// The tuples make a permission depend on its own negation.
     #[error("{resource}#{permission} depends on its own negation through the tuples")]

@@ -129,13 +129,6 @@ fn a_fresh_server_answers_grants_and_refuses() {
         "\"decision\":\"ALLOWED\"",
     );
 
-    server.check("permissions user:alice environment:prod", 0, "deploy ");
-    server.check(
-        "--json permissions user:grace environment:prod",
-        0,
-        "\"permission\":\"deploy\"",
-    );
-    server.check("permissions user:alice env:prod", 1, "UNKNOWN_TYPE");
     server.check(
         "grant environment:prod#guest@user:bob --dry-run",
         0,
@@ -192,6 +185,43 @@ fn a_fresh_server_answers_grants_and_refuses() {
     let told = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(1), "{told}");
     assert!(told.contains("is open in another process"), "{told}");
+}
+
+#[test]
+fn questions_the_other_way_round() {
+    let server = Server::start(&["--memory"]);
+    server.check("permissions user:alice environment:prod", 0, "deploy ");
+    server.check(
+        "--json permissions user:grace environment:prod",
+        0,
+        "\"permission\":\"deploy\"",
+    );
+    server.check(
+        "list-resources user:alice deploy environment",
+        0,
+        "environment:prod",
+    );
+    server.check(
+        "list-resources user:alice deploy environment --within application:shop",
+        0,
+        "environment:prod",
+    );
+    server.check(
+        "--json list-subjects user deploy environment:prod",
+        0,
+        "\"subject\":\"user:alice\"",
+    );
+    server.check(
+        "list-subjects user deplyo environment:prod",
+        1,
+        "did you mean \"deploy\"?",
+    );
+    server.check(
+        "list-subjects us:er deploy environment:prod",
+        64,
+        "is no kind",
+    );
+    server.check("permissions user:alice env:prod", 1, "UNKNOWN_TYPE");
 }
 
 #[test]

@@ -10,13 +10,16 @@
     clippy::indexing_slicing
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
-use portcullis::eval::{Decision, Question};
+use portcullis::eval::{
+    Decision, Facts, Limits, Question, ResourceList, ResourcesQuestion, Row, Step, SubjectList,
+    SubjectsQuestion,
+};
 use portcullis::time::Timestamp;
 use portcullis::tuple::{Context, ObjectRef, SubjectRef};
 use portcullis::validation::{ValidationFile, World};
@@ -46,6 +49,7 @@ struct Tally {
     cases: usize,
     assertions: usize,
     questions: usize,
+    lists: usize,
     differing: Vec<String>,
 }
 
@@ -54,6 +58,7 @@ impl Tally {
         self.cases += other.cases;
         self.assertions += other.assertions;
         self.questions += other.questions;
+        self.lists += other.lists;
         self.differing.extend(other.differing);
     }
 }
@@ -126,7 +131,10 @@ fn judge(path: &Path, now: Timestamp) -> Tally {
         .map(|failure| format!("{name}:{}: {failure}", failure.line));
     tally.differing.extend(failures);
     if let Ok(text) = fs::read_to_string(path.with_extension("expected")) {
-        ask_all(&name, &world, &Expected::parse(&text), now, &mut tally);
+        let expected = Expected::parse(&text);
+        ask_all(&name, &world, &expected, now, &mut tally);
+        list_resources(&name, &world, &expected, now, &mut tally);
+        list_subjects(&name, &world, &expected, now, &mut tally);
     }
     tally
 }
@@ -161,6 +169,147 @@ fn ask_all(name: &str, world: &World, expected: &Expected, now: Timestamp, tally
                     tally.differing.push(line);
                 }
             }
+        }
+    }
+}
+
+/// The facts read as lists: the resources of every subject.
+fn list_resources(
+    name: &str,
+    world: &World,
+    expected: &Expected,
+    now: Timestamp,
+    tally: &mut Tally,
+) {
+    let context = Context::new();
+    let (schema, limits) = (world.schema(), Limits::default());
+    for subject in &expected.subjects {
+        for kind in &schema.types {
+            for member in &kind.members {
+                let permission = &*schema.member(*member).name;
+                let question = ResourcesQuestion {
+                    subject: SubjectRef::parse(subject).unwrap(),
+                    permission,
+                    kind: &kind.name,
+                    context: &context,
+                    within: None,
+                };
+                let list = ResourceList::new(
+                    Facts::of(world.state()).unwrap(),
+                    question,
+                    now,
+                    &limits,
+                    None,
+                );
+                let mut list = list.unwrap();
+                let have = rows(|| list.step().unwrap());
+                let have: BTreeMap<_, _> = (have.into_iter())
+                    .map(|row| (row.item, row.decision))
+                    .filter(|(item, _)| expected.resources.contains(item))
+                    .collect();
+                let of_kind =
+                    |name: &&String| ObjectRef::parse(name).unwrap().kind() == &*kind.name;
+                let want = (expected.resources.iter().filter(of_kind))
+                    .filter_map(|resource| {
+                        let key = (format!("{resource}#{permission}"), subject.clone());
+                        Some((resource.clone(), *expected.decisions.get(&key)?))
+                    })
+                    .collect::<BTreeMap<_, _>>();
+                tally.lists += 1;
+                if have != want {
+                    let line = format!(
+                        "{name}: {subject} {permission} {}: {have:?}, not {want:?}",
+                        kind.name
+                    );
+                    tally.differing.push(line);
+                }
+            }
+        }
+    }
+}
+
+/// The facts read as lists: the subjects of every resource, by type and relation.
+fn list_subjects(
+    name: &str,
+    world: &World,
+    expected: &Expected,
+    now: Timestamp,
+    tally: &mut Tally,
+) {
+    let context = Context::new();
+    let (schema, limits) = (world.schema(), Limits::default());
+    let forms: BTreeSet<(String, Option<String>)> = (expected.subjects.iter())
+        .map(|subject| SubjectRef::parse(subject).unwrap())
+        .map(|subject| {
+            (
+                subject.kind().to_owned(),
+                subject.relation().map(str::to_owned),
+            )
+        })
+        .collect();
+    for resource in &expected.resources {
+        let resource = ObjectRef::parse(resource).unwrap();
+        let kind = schema.type_named(resource.kind()).unwrap();
+        for member in &kind.members {
+            let permission = &*schema.member(*member).name;
+            for (kind, relation) in &forms {
+                let question = SubjectsQuestion {
+                    resource,
+                    permission,
+                    kind,
+                    relation: relation.as_deref(),
+                    context: &context,
+                };
+                let list = SubjectList::new(
+                    Facts::of(world.state()).unwrap(),
+                    question,
+                    now,
+                    &limits,
+                    None,
+                );
+                let mut list = list.unwrap();
+                let listed = rows(|| list.step().unwrap());
+                let said = |item: &str| {
+                    let row = listed.iter().find(|row| row.item == item);
+                    row.map(|row| row.decision)
+                };
+                let (all, except) = (
+                    said(&format!("{kind}:*")),
+                    listed
+                        .iter()
+                        .flat_map(|row| &row.except)
+                        .collect::<Vec<_>>(),
+                );
+                let of_form = |subject: &&String| {
+                    let subject = SubjectRef::parse(subject).unwrap();
+                    (subject.kind(), subject.relation()) == (kind, relation.as_deref())
+                };
+                tally.lists += 1;
+                for subject in expected.subjects.iter().filter(of_form) {
+                    let key = (format!("{resource}#{permission}"), subject.clone());
+                    let want = expected.decisions.get(&key).copied();
+                    let have = said(subject).or(all.filter(|_| !except.contains(&subject)));
+                    // `type:*` asks whether all have it: with exceptions, not all do.
+                    let wildcard = subject.ends_with(":*");
+                    if have != want && !wildcard {
+                        let line =
+                            format!("{name}: {} lists {subject} {have:?}, not {want:?}", key.0);
+                        tally.differing.push(line);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All rows of a list.
+fn rows(mut step: impl FnMut() -> Step) -> Vec<Row> {
+    let mut rows = Vec::new();
+    loop {
+        match step() {
+            Step::Row(row) => rows.push(row),
+            Step::Nothing | Step::Busy => {}
+            Step::End => return rows,
         }
     }
 }
@@ -206,10 +355,11 @@ fn all_questions_are_answered_as_expected() {
         };
         let tally = judge_folder(&folder);
         println!(
-            "{part}: {} cases, {} assertions, {} questions, {} differ",
+            "{part}: {} cases, {} assertions, {} questions, {} lists, {} differ",
             tally.cases,
             tally.assertions,
             tally.questions,
+            tally.lists,
             tally.differing.len()
         );
         assert!(
@@ -245,6 +395,7 @@ fn a_wrong_answer_is_found() {
     fs::write(case.join("wrong.expected"), expected).unwrap();
     let tally = judge_folder(&case);
     fs::remove_dir_all(&case).unwrap();
-    assert_eq!((tally.assertions, tally.questions), (1, 2));
-    assert_eq!(tally.differing.len(), 3, "{:?}", tally.differing);
+    assert_eq!((tally.assertions, tally.questions, tally.lists), (1, 2, 3));
+    // The assertion, two questions, the lists of either subject, both of them in the third.
+    assert_eq!(tally.differing.len(), 7, "{:?}", tally.differing);
 }

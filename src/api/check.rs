@@ -1,8 +1,11 @@
 //! `CheckService`: questions.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use std::vec::IntoIter;
 
-use tokio_stream::Empty;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::convert::questions::Asked;
@@ -12,8 +15,9 @@ use super::proto::batch_check_response::{self as batch, result::Outcome};
 use super::proto::list_permissions_response as entries;
 use super::proto::{self, check_service_server as server};
 use super::status::{Failure, check_failure, not_implemented, reason};
-use crate::engine::Engine;
+use crate::engine::{Engine, ListRow, ListRows};
 use crate::eval::{Answer, CheckError, PermissionEntry, Question};
+use crate::revision::Token;
 use crate::time::Timestamp;
 
 /// Answers from one engine.
@@ -27,8 +31,6 @@ impl Checks {
         Self { engine }
     }
 }
-
-type Stream<T> = Empty<Result<T, Status>>;
 
 #[tonic::async_trait]
 impl server::CheckService for Checks {
@@ -72,22 +74,28 @@ impl server::CheckService for Checks {
         Err(not_implemented("Explain"))
     }
 
-    type ListResourcesStream = Stream<proto::ListResourcesResponse>;
+    type ListResourcesStream = ListStream<proto::ListResourcesResponse>;
 
     async fn list_resources(
         &self,
-        _: Request<proto::ListResourcesRequest>,
+        request: Request<proto::ListResourcesRequest>,
     ) -> Result<Response<Self::ListResourcesStream>, Status> {
-        Err(not_implemented("ListResources"))
+        let deadline = deadline(&request);
+        let wanted = lists::resources(request.into_inner()).map_err(Failure::from)?;
+        let rows = self.list(wanted, deadline).await?;
+        Ok(Response::new(ListStream::new(rows, answers::resource_row)))
     }
 
-    type ListSubjectsStream = Stream<proto::ListSubjectsResponse>;
+    type ListSubjectsStream = ListStream<proto::ListSubjectsResponse>;
 
     async fn list_subjects(
         &self,
-        _: Request<proto::ListSubjectsRequest>,
+        request: Request<proto::ListSubjectsRequest>,
     ) -> Result<Response<Self::ListSubjectsStream>, Status> {
-        Err(not_implemented("ListSubjects"))
+        let deadline = deadline(&request);
+        let wanted = lists::subjects(request.into_inner()).map_err(Failure::from)?;
+        let rows = self.list(wanted, deadline).await?;
+        Ok(Response::new(ListStream::new(rows, answers::subject_row)))
     }
 
     async fn list_permissions(
@@ -130,6 +138,52 @@ fn item_error(failure: &Failure) -> proto::ItemError {
     }
 }
 
+/// Rows of a list as a stream of messages; the first has the revision.
+pub struct ListStream<T> {
+    rows: ListRows,
+    chunk: IntoIter<ListRow>,
+    revision: Option<Token>,
+    encode: fn(ListRow, Option<Token>) -> T,
+    ended: bool,
+}
+
+impl<T> ListStream<T> {
+    fn new(rows: ListRows, encode: fn(ListRow, Option<Token>) -> T) -> Self {
+        Self {
+            revision: Some(rows.token()),
+            rows,
+            chunk: Vec::new().into_iter(),
+            encode,
+            ended: false,
+        }
+    }
+}
+
+impl<T> Stream for ListStream<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(row) = this.chunk.next() {
+                let row = (this.encode)(row, this.revision.take());
+                return Poll::Ready(Some(Ok(row)));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(this.rows.poll_next(context)) {
+                Some(Ok(chunk)) => this.chunk = chunk.into_iter(),
+                Some(Err(error)) => {
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(Failure::from(error).into())));
+                }
+                None => this.ended = true,
+            }
+        }
+    }
+}
+
 type Item<'a> = Result<Question<'a>, Malformed>;
 
 fn as_question(item: &Result<Asked, Malformed>) -> Item<'_> {
@@ -137,6 +191,25 @@ fn as_question(item: &Result<Asked, Malformed>) -> Item<'_> {
 }
 
 impl Checks {
+    async fn list(
+        &self,
+        wanted: lists::Wanted,
+        deadline: Option<Instant>,
+    ) -> Result<ListRows, Status> {
+        let lists::Wanted {
+            question,
+            context,
+            at,
+            limit,
+            cursor,
+        } = wanted;
+        let cursor = cursor.as_deref();
+        let rows = self
+            .engine
+            .list(question, context, at, limit, cursor, deadline);
+        Ok(rows.await.map_err(Failure::from)?)
+    }
+
     /// What becomes of an item: malformed ones were not asked, and take no answer.
     fn result(
         &self,

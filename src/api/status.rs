@@ -96,6 +96,12 @@ impl Failure {
         }
     }
 
+    /// With another message.
+    pub(crate) fn saying(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
     /// The path of the field that is at fault.
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());

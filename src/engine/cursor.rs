@@ -1,10 +1,9 @@
-//! Where a list of tuples goes on: opaque text that pins revision, instant and filter.
+//! Where a list goes on: opaque text that pins revision, instant and what was asked for.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::index::ScanPosition;
 use crate::revision::{Epoch, Revision, Token};
 use crate::time::Timestamp;
 use crate::tuple::TupleFilter;
@@ -20,32 +19,34 @@ pub(super) struct Cursor {
     pub(super) token: Token,
     /// What has expired by then is not in the list.
     pub(super) instant: Timestamp,
-    /// Behind this row.
-    pub(super) after: ScanPosition,
+    /// Behind this row, as its list names it.
+    pub(super) after: [u8; 12],
 }
 
 impl Cursor {
-    /// Reads what [`Cursor::text`] wrote for the same filter.
-    pub(super) fn parse(text: &str, filter: &TupleFilter) -> Result<Self, EngineError> {
+    /// Reads what [`Cursor::text`] wrote for a request of the same hash.
+    pub(super) fn parse(text: &str, request: u64) -> Result<Self, EngineError> {
         let malformed = |problem| EngineError::MalformedCursor { problem };
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let bytes = bytes.ok_or(malformed("is none that this server gave out"))?;
         let (cursor, hash) = read(&bytes).ok_or(malformed("is none that this server gave out"))?;
-        match hash == filter_hash(filter) {
+        match hash == request {
             true => Ok(cursor),
-            false => Err(malformed("belongs to a request with another filter")),
+            false => Err(malformed(
+                "belongs to a request that asks for something else",
+            )),
         }
     }
 
-    /// The opaque text. `filter_hash` is [`filter_hash`]'s.
-    pub(super) fn text(&self, filter_hash: u64) -> String {
+    /// The opaque text, good for requests of this hash.
+    pub(super) fn text(&self, request: u64) -> String {
         let mut bytes = vec![VERSION];
         bytes.extend(self.token.revision.0.to_le_bytes());
         bytes.extend(self.token.epoch.0.to_le_bytes());
         bytes.extend(self.instant.seconds().to_le_bytes());
         bytes.extend(self.instant.nanos().to_le_bytes());
-        bytes.extend(filter_hash.to_le_bytes());
-        bytes.extend(self.after.to_bytes());
+        bytes.extend(request.to_le_bytes());
+        bytes.extend(self.after);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 }
@@ -69,7 +70,7 @@ fn read(bytes: &[u8]) -> Option<(Cursor, u64)> {
             epoch: Epoch(u64::from_le_bytes(*epoch)),
         },
         instant: Timestamp::new(i64::from_le_bytes(*seconds), u32::from_le_bytes(*nanos))?,
-        after: ScanPosition::from_bytes(after.try_into().ok()?),
+        after: after.try_into().ok()?,
     };
     (*version == VERSION).then_some((cursor, u64::from_le_bytes(*hash)))
 }

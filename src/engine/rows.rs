@@ -136,7 +136,7 @@ impl Piece {
             let cursor = Cursor {
                 token: state.token(),
                 instant,
-                after: stored.position(),
+                after: stored.position().to_bytes(),
             };
             rows.push(TupleRow {
                 tuple: stored.to_tuple(),
@@ -144,7 +144,7 @@ impl Piece {
                 granted_at: granted_at.map(|revision| state.token_of(revision)),
                 granted_by,
             });
-            self.after = Some(cursor.after);
+            self.after = Some(stored.position());
         }
         rows
     }

@@ -24,15 +24,22 @@ pub fn check(
 ) -> Result<Answer, CheckError> {
     let Facts { schema, index, .. } = facts;
     let asked = resolve(schema, question)?;
-    if !question.context.is_empty() {
-        super::caveats::check_request_context(schema, question.context)
-            .map_err(CheckError::Context)?;
-    }
+    check_context(schema, question.context)?;
     if question.contextual.is_empty() {
         return evaluate(facts, question, asked, now, limits);
     }
     let index = &unite(schema, index, question.contextual)?;
     evaluate(Facts { index, ..facts }, question, asked, now, limits)
+}
+
+/// Checks the parameters of a request.
+pub(super) fn check_context(schema: &Schema, context: &Context) -> Result<(), CheckError> {
+    match context.is_empty() {
+        true => Ok(()),
+        false => {
+            super::caveats::check_request_context(schema, context).map_err(CheckError::Context)
+        }
+    }
 }
 
 /// The names of a question as numbers.
@@ -70,10 +77,7 @@ impl<'a> Subjected<'a> {
         context: &Context,
     ) -> Result<Self, CheckError> {
         let (kind, relation) = known_subject(ground.schema, subject)?;
-        if !context.is_empty() {
-            super::caveats::check_request_context(ground.schema, context)
-                .map_err(CheckError::Context)?;
-        }
+        check_context(ground.schema, context)?;
         let who = who(ground.index, kind.id, relation, subject);
         Ok(Self { ground, who })
     }

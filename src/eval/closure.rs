@@ -10,11 +10,12 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::index::{Edge, Group, Index, NodeId};
-use crate::schema::program::{KindSet, Programs};
+use crate::schema::program::{Finals, KindSet, Programs};
 use crate::schema::{MemberId, RelId, Schema, TypeId};
 use crate::state::{Locks, Roles};
 use crate::time::Timestamp;
 
+use super::candidates::{Candidate, Last};
 use super::{Facts, dependencies};
 
 /// What all closures of one question share.
@@ -113,6 +114,9 @@ pub(super) struct Closure<'a> {
     complete: bool,
     /// Nodes that may have the demanded kind.
     found: Vec<NodeId>,
+    /// Kinds at which it stops: tuples that lead to these are kept as they are, in `last`.
+    finals: Option<&'a Finals>,
+    last: Vec<Last<'a>>,
     /// Steps taken so far.
     pub spent: u64,
     /// The first end of a tuple that was read.
@@ -132,6 +136,16 @@ pub(super) enum Known {
 impl<'a> Closure<'a> {
     /// A search for all objects on which `who` can have `demand`.
     pub fn new(ground: Ground<'a>, who: Who, demand: MemberId) -> Self {
+        Self::toward(ground, who, demand, None)
+    }
+
+    /// The same search, which leaves the tuples that lead to `finals` to whoever wants them.
+    pub fn toward(
+        ground: Ground<'a>,
+        who: Who,
+        demand: MemberId,
+        finals: Option<&'a Finals>,
+    ) -> Self {
         let mut closure = Self {
             demand,
             feeds: ground.programs.feeds(demand),
@@ -143,6 +157,8 @@ impl<'a> Closure<'a> {
             after: None,
             complete: false,
             found: Vec::new(),
+            finals,
+            last: Vec::new(),
             spent: 0,
             ends: None,
         };
@@ -167,6 +183,18 @@ impl<'a> Closure<'a> {
     /// All nodes that may have the demanded kind, sorted, once complete.
     pub fn found(&self) -> &[NodeId] {
         &self.found
+    }
+
+    /// What may have the demanded kind, once complete: found, and behind tuples that were left.
+    pub fn into_candidates(self) -> (Vec<Candidate>, Vec<Last<'a>>) {
+        let demand = self.demand;
+        let found = self.facts.iter().filter(|fact| fact.member == Some(demand));
+        let found = found.map(|fact| Candidate {
+            node: fact.node,
+            sure: fact.sure,
+            proposed: true,
+        });
+        (found.collect(), self.last)
     }
 
     /// What is known of `node`, once complete.
@@ -308,12 +336,23 @@ impl<'a> Closure<'a> {
         if let Some(to) = ground.schema.member_id(group.kind, group.relation)
             && self.feeds.has(to)
         {
-            self.roads.push(Road {
+            self.road(group, to, sure, Step::Up);
+        }
+    }
+
+    fn road(&mut self, group: Group<'a>, to: MemberId, sure: bool, step: Step) {
+        match self.finals.filter(|finals| finals.kinds.has(to)) {
+            Some(finals) => self.last.push(Last {
+                group,
+                sure: sure && finals.sure.has(to),
+                proposed: true,
+            }),
+            None => self.roads.push(Road {
                 group,
                 to,
                 sure,
-                step: Step::Up,
-            });
+                step,
+            }),
         }
     }
 
@@ -321,12 +360,7 @@ impl<'a> Closure<'a> {
         for way in &ground.programs.get(from).arrows {
             let via = ground.schema.member(way.via);
             if via.rel == group.relation && via.owner == group.kind && self.feeds.has(way.to) {
-                self.roads.push(Road {
-                    group,
-                    to: way.to,
-                    sure: sure && way.sure,
-                    step: Step::Up,
-                });
+                self.road(group, way.to, sure && way.sure, Step::Up);
             }
         }
     }
@@ -353,12 +387,7 @@ impl<'a> Closure<'a> {
             let kind = ground.schema.member(way.to).owner;
             for group in ground.index.subject_groups(node, via) {
                 if group.kind == kind {
-                    self.roads.push(Road {
-                        group,
-                        to: way.to,
-                        sure: sure && way.sure,
-                        step: Step::Down(via),
-                    });
+                    self.road(group, way.to, sure && way.sure, Step::Down(via));
                 }
             }
         }

@@ -12,6 +12,7 @@ mod keys;
 mod negation;
 mod tuples;
 mod walk;
+mod within;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -29,6 +30,9 @@ use super::value::{Cause, Causes, Value};
 /// Stands for a resource, a subject and a wildcard that no tuple names.
 pub(super) const NO_RESOURCE: NodeId = NodeId(u32::MAX);
 pub(super) const NO_SUBJECT: NodeId = NodeId(u32::MAX - 1);
+
+/// So many values are kept from question to question.
+const REMEMBERED: usize = 1 << 16;
 
 /// A relation or permission of an object. `odd` says that it is asked on the right of an odd
 /// number of `-`, which matters for the subject `type:*` only.
@@ -215,9 +219,15 @@ impl<'a> Machine<'a> {
         Ok(self.well_founded(root)?.unwrap_or(value))
     }
 
-    /// Gives the next question its own bound of work.
+    /// Gives the next question its own bound of work. What was found for earlier ones is kept as
+    /// long as it is not too much: a list asks without end.
     pub fn begin_anew(&mut self) {
         self.work = 0;
+        if self.entries.len() > REMEMBERED {
+            self.entries.clear();
+            self.places.clear();
+            self.causes = Causes::default();
+        }
     }
 
     /// Whether the answer rests on a negation that depends on itself: no keys are known for it.

@@ -7,6 +7,8 @@
 
 use std::sync::OnceLock;
 
+use smallvec::SmallVec;
+
 use super::{Expr, MemberId, MemberKind, RelId, Schema, SubjectForm};
 
 /// One instruction. Values stand on a stack; a program leaves exactly one.
@@ -92,6 +94,16 @@ pub struct Program {
     /// Kinds whose facts propose it directly.
     sources: Vec<MemberId>,
     feeds: OnceLock<KindSet>,
+    finals: OnceLock<Finals>,
+}
+
+/// Kinds of one type from which facts lead to a target on the same object only.
+#[derive(Debug, Default)]
+pub struct Finals {
+    /// All of them.
+    pub kinds: KindSet,
+    /// Those of which a fact is enough for the target.
+    pub sure: KindSet,
 }
 
 /// A set of kinds.
@@ -162,6 +174,75 @@ impl Programs {
             }
             set
         })
+    }
+
+    /// The kinds from which facts lead to `target` in one step, each once.
+    pub fn sources(&self, target: MemberId) -> SmallVec<[MemberId; 8]> {
+        let mut sources = SmallVec::from_slice(&self.get(target).sources);
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    /// The kinds whose facts end a search for `target`: they lead to it on the same object, and
+    /// to no other object from which anything leads to it.
+    pub fn finals(&self, schema: &Schema, target: MemberId) -> &Finals {
+        let program = self.get(target);
+        program
+            .finals
+            .get_or_init(|| self.find_finals(schema, target))
+    }
+
+    fn find_finals(&self, schema: &Schema, target: MemberId) -> Finals {
+        let feeds = self.feeds(target);
+        let all = (0..self.programs.len()).filter_map(|id| u32::try_from(id).ok().map(MemberId));
+        let all: Vec<MemberId> = all.filter(|kind| feeds.has(*kind)).collect();
+        let steps = |rounds: &mut dyn FnMut(MemberId, MemberId) -> bool| {
+            let all = &all;
+            while (all.iter()).fold(false, |more, to| {
+                let sources = self.sources(*to).into_iter();
+                sources.fold(more, |more, from| rounds(from, *to) || more)
+            }) {}
+        };
+        let mut onward = KindSet(vec![0; self.programs.len() / 64 + 1]);
+        steps(&mut |from, to| {
+            let stays = schema.member(to).relation().is_none() && self.stays(from, to);
+            (!stays || onward.has(to)) && onward.insert(from)
+        });
+        let mut finals = Finals {
+            kinds: KindSet(vec![0; self.programs.len() / 64 + 1]),
+            sure: KindSet(vec![0; self.programs.len() / 64 + 1]),
+        };
+        for kind in all.iter().filter(|kind| !onward.has(**kind)) {
+            finals.kinds.insert(*kind);
+        }
+        if finals.kinds.has(target) {
+            finals.sure.insert(target);
+        }
+        steps(&mut |from, to| {
+            let mut same = self.get(from).same.iter();
+            let sure = same.any(|way| way.to == to && way.sure);
+            sure && finals.sure.has(to) && finals.kinds.has(from) && finals.sure.insert(from)
+        });
+        finals
+    }
+
+    /// Whether the only ways from one kind to another lead to the same object.
+    fn stays(&self, from: MemberId, to: MemberId) -> bool {
+        let leads = |ways: &[Way]| ways.iter().any(|way| way.to == to);
+        let program = self.get(from);
+        leads(&program.same) && !leads(&program.arrows) && !leads(&program.backwards)
+    }
+
+    /// The relations that any forward arrow walks.
+    pub fn walked(&self) -> KindSet {
+        let mut walked = KindSet(vec![0; self.programs.len() / 64 + 1]);
+        for op in self.programs.iter().flat_map(|program| &program.ops) {
+            if let Op::Arrow { via, .. } = op {
+                walked.insert(*via);
+            }
+        }
+        walked
     }
 
     #[expect(

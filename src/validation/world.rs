@@ -120,6 +120,11 @@ impl World {
         }
     }
 
+    /// What it holds now.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// The schema.
     pub fn schema(&self) -> &Schema {
         &self.schema

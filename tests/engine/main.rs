@@ -8,6 +8,7 @@
 
 mod bulk;
 mod heavy;
+mod lists;
 mod plan;
 mod restart;
 mod states;

@@ -446,3 +446,72 @@ async fn permissions_are_listed_sorted_and_at_one_revision() {
         ("UNKNOWN_TYPE".to_owned(), Some("resource".to_owned()))
     );
 }
+
+#[tokio::test]
+async fn lists_are_streamed_with_revision_and_cursor() {
+    let mut clients = prepared().await;
+    let tuples: Vec<_> = (0..250)
+        .map(|at| format!("environment:e{at}#guest@user:ann"))
+        .collect();
+    let granted = clients
+        .grant(&tuples.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+    let revision = granted.unwrap().revision;
+    clients
+        .grant(&["environment:e3#banned@user:ann"])
+        .await
+        .unwrap();
+    let request = |cursor: &str| ListResourcesRequest {
+        subject: "user:ann".to_owned(),
+        permission: "deploy".to_owned(),
+        resource_type: "environment".to_owned(),
+        cursor: cursor.to_owned(),
+        ..ListResourcesRequest::default()
+    };
+    let mut all = Vec::new();
+    let listed = clients.checks.list_resources(request("")).await.unwrap();
+    let mut rows = listed.into_inner();
+    while let Some(row) = rows.message().await.unwrap() {
+        all.push(row);
+    }
+    assert_eq!(all.len(), 249);
+    assert!(all.iter().all(|row| row.decision() == Decision::Allowed));
+    assert!(all[0].revision > revision, "the first row names it");
+    assert!(all[1..].iter().all(|row| row.revision.is_empty()));
+    for number in [100, 200, 249] {
+        assert_ne!(all[number - 1].cursor, "", "row {number}");
+    }
+    let listed = clients
+        .checks
+        .list_resources(request(&all[199].cursor))
+        .await;
+    let mut rows = listed.unwrap().into_inner();
+    for row in &all[200..] {
+        let again = rows.message().await.unwrap().unwrap();
+        assert_eq!(again.resource, row.resource);
+    }
+    assert_eq!(rows.message().await.unwrap(), None);
+
+    let request = ListSubjectsRequest {
+        resource: "environment:e1".to_owned(),
+        permission: "deploy".to_owned(),
+        subject_type: "user".to_owned(),
+        ..ListSubjectsRequest::default()
+    };
+    let listed = clients.checks.list_subjects(request.clone()).await.unwrap();
+    let row = listed.into_inner().message().await.unwrap().unwrap();
+    assert_eq!(
+        (row.subject.as_str(), row.decision()),
+        ("user:ann", Decision::Allowed)
+    );
+    let refused = clients.checks.list_subjects(ListSubjectsRequest {
+        subject_type: String::new(),
+        ..request
+    });
+    let refused = reason_of(&refused.await.unwrap_err());
+    let want = (
+        "MALFORMED_REQUEST".to_owned(),
+        Some("subject_type".to_owned()),
+    );
+    assert_eq!(refused, want);
+}

@@ -1,7 +1,7 @@
 //! Answers of the engine as responses.
 
 use super::{proto, to_tuple, values};
-use crate::engine::{Propagation, SchemaView, TupleRow, Written};
+use crate::engine::{ListRow, Propagation, SchemaView, TupleRow, Written};
 use crate::eval::{Answer, Decision};
 use crate::revision::Token;
 use crate::schema::diagnostic::Diagnostic;
@@ -58,6 +58,51 @@ pub fn tuple_row(from: TupleRow, token: Token) -> proto::ReadTuplesResponse {
         revision: token.to_string(),
         granted_at: granted_at.map_or_else(String::new, |token| token.to_string()),
         granted_by: granted_by.unwrap_or_default(),
+    }
+}
+
+/// One resource of a list; the first has the revision.
+pub fn resource_row(from: ListRow, at: Option<Token>) -> proto::ListResourcesResponse {
+    let ListRow {
+        item,
+        except: _,
+        decision: given,
+        missing_context,
+        cursor,
+    } = from;
+    proto::ListResourcesResponse {
+        resource: item,
+        decision: decision(given).into(),
+        missing_context: missing_context.iter().map(ToString::to_string).collect(),
+        cursor: cursor.unwrap_or_default(),
+        revision: at.map_or_else(String::new, |token| token.to_string()),
+    }
+}
+
+/// One subject of a list; the first has the revision.
+pub fn subject_row(from: ListRow, at: Option<Token>) -> proto::ListSubjectsResponse {
+    let ListRow {
+        item,
+        except,
+        decision: given,
+        missing_context,
+        cursor,
+    } = from;
+    proto::ListSubjectsResponse {
+        subject: item,
+        except,
+        decision: decision(given).into(),
+        missing_context: missing_context.iter().map(ToString::to_string).collect(),
+        cursor: cursor.unwrap_or_default(),
+        revision: at.map_or_else(String::new, |token| token.to_string()),
+    }
+}
+
+fn decision(from: Decision) -> proto::Decision {
+    match from {
+        Decision::Allowed => proto::Decision::Allowed,
+        Decision::Conditional => proto::Decision::Conditional,
+        Decision::Denied => proto::Decision::Denied,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Requests for lists: of permissions, resources and subjects.
 
 use super::questions::request_context;
-use super::{Malformed, Problem, consistency};
+use super::{Malformed, Problem, consistency, name};
 use crate::api::proto;
+use crate::engine::ListQuestion;
 use crate::eval::Question;
 use crate::revision::Consistency;
-use crate::tuple::{Context, ObjectRef, SubjectRef};
+use crate::tuple::{Context, ObjectRef, SubjectRef, is_type_name};
 
 /// A question for all permissions, which owns the text of its request.
 #[derive(Debug)]
@@ -53,4 +54,112 @@ pub fn permissions(
         context: request_context(context)?,
     };
     Ok((wanted, consistency(at)?))
+}
+
+/// What to list, and which part of it.
+#[derive(Debug)]
+pub struct Wanted {
+    /// What.
+    pub question: ListQuestion,
+    /// Parameters of caveats.
+    pub context: Context,
+    /// Of which state.
+    pub at: Consistency,
+    /// At most so many; 0: all.
+    pub limit: u32,
+    /// Where an earlier answer ended.
+    pub cursor: Option<String>,
+}
+
+/// The resources on which a subject has a permission.
+///
+/// # Errors
+/// Which field is malformed.
+pub fn resources(from: proto::ListResourcesRequest) -> Result<Wanted, Malformed> {
+    let proto::ListResourcesRequest {
+        subject,
+        permission,
+        resource_type,
+        context,
+        consistency: at,
+        limit,
+        cursor,
+        within,
+    } = from;
+    let malformed =
+        |field: &'static str| move |problem| Malformed::at(field, Problem::Reference(problem));
+    let subject = SubjectRef::parse(&subject).map_err(malformed("subject"))?;
+    name("permission", &permission, "the name of a permission")?;
+    type_name("resource_type", &resource_type)?;
+    let within = match within.as_str() {
+        "" => None,
+        within => Some(
+            ObjectRef::parse(within)
+                .map_err(malformed("within"))?
+                .to_object(),
+        ),
+    };
+    Ok(Wanted {
+        question: ListQuestion::Resources {
+            subject: subject.to_subject(),
+            permission,
+            kind: resource_type,
+            within,
+        },
+        context: request_context(context)?,
+        at: consistency(at)?,
+        limit,
+        cursor: (!cursor.is_empty()).then_some(cursor),
+    })
+}
+
+/// The subjects that have a permission on a resource.
+///
+/// # Errors
+/// Which field is malformed.
+pub fn subjects(from: proto::ListSubjectsRequest) -> Result<Wanted, Malformed> {
+    let proto::ListSubjectsRequest {
+        resource,
+        permission,
+        subject_type,
+        subject_relation,
+        context,
+        consistency: at,
+        limit,
+        cursor,
+    } = from;
+    let resource = ObjectRef::parse(&resource)
+        .map_err(|problem| Malformed::at("resource", Problem::Reference(problem)))?;
+    name("permission", &permission, "the name of a permission")?;
+    type_name("subject_type", &subject_type)?;
+    let relation = match subject_relation.as_str() {
+        "" | "..." => None,
+        relation => {
+            name("subject_relation", relation, "the name of a relation")?;
+            Some(subject_relation)
+        }
+    };
+    Ok(Wanted {
+        question: ListQuestion::Subjects {
+            resource: resource.to_object(),
+            permission,
+            kind: subject_type,
+            relation,
+        },
+        context: request_context(context)?,
+        at: consistency(at)?,
+        limit,
+        cursor: (!cursor.is_empty()).then_some(cursor),
+    })
+}
+
+fn type_name(field: &'static str, text: &str) -> Result<(), Malformed> {
+    match text {
+        "" => Err(Malformed::at(field, Problem::Missing("the name of a type"))),
+        text if !is_type_name(text) => Err(Malformed::at(
+            field,
+            Problem::Invalid("is no name of a type"),
+        )),
+        _ => Ok(()),
+    }
 }

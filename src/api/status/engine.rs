@@ -141,6 +141,9 @@ fn outcome_text(outcome: WriteOutcome) -> &'static str {
 pub(crate) fn check_failure(error: &CheckError) -> Failure {
     let failure = |reason| Failure::new(reason, error.to_string());
     match error {
+        CheckError::Listed { item, error: inner } => check_failure(inner)
+            .saying(error.to_string())
+            .with("item", item),
         CheckError::UnknownType {
             field,
             name,
@@ -174,7 +177,12 @@ pub(crate) fn check_failure(error: &CheckError) -> Failure {
             let field = format!("contextual_tuples[{index}].{}", problem.field());
             not_admitted(problem, error.to_string()).at(field)
         }
-        CheckError::TooComplex { limit } => failure(reason::TOO_COMPLEX).with("limit", limit),
+        CheckError::TooManyExceptions { limit } => {
+            failure(reason::TOO_COMPLEX).with("limit", limit)
+        }
+        CheckError::TooComplex { limit } | CheckError::SearchTooComplex { limit } => {
+            failure(reason::TOO_COMPLEX).with("limit", limit)
+        }
         CheckError::NegationCycle {
             resource,
             permission,

@@ -1,0 +1,278 @@
+//! The search from the resource's side: which subjects its permission can come to at all.
+//!
+//! The counterpart of the closure, along the same ways in the other direction. What it proposes
+//! without doubt is allowed; all else the checking machine decides. Where a wildcard is among
+//! what is granted, subjects that no grant names can have more or less than all others have: the
+//! search of the `whole` tree follows every operand, the right sides of `-` included, and so comes
+//! to all whom anything there names.
+
+use hashbrown::HashMap;
+
+use crate::index::{Edge, Group, NodeId};
+use crate::schema::program::{Op, Program};
+use crate::schema::{MemberId, RelId, TypeId};
+
+use super::candidates::{Candidate, Last};
+use super::closure::Ground;
+use super::machine::standing;
+
+/// What of a type is looked for: objects, or the sets of a relation.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    pub kind: TypeId,
+    pub relation: RelId,
+}
+
+/// The search from one permission of one object.
+pub(super) struct Expansion<'a> {
+    ground: Ground<'a>,
+    form: Form,
+    /// Whether what stands on the right of `-` and beside `&` is followed too.
+    whole: bool,
+    facts: Vec<(NodeId, MemberId, bool)>,
+    places: HashMap<(NodeId, MemberId), usize>,
+    found: Vec<Candidate>,
+    last: Vec<Last<'a>>,
+    spent: u64,
+}
+
+/// More steps than allowed.
+pub(super) struct TooWide;
+
+impl<'a> Expansion<'a> {
+    /// Searches to the end, or for at most about `limit` steps.
+    pub fn of(
+        ground: Ground<'a>,
+        form: Form,
+        root: (NodeId, MemberId),
+        whole: bool,
+        limit: u64,
+    ) -> Result<Self, TooWide> {
+        let mut expansion = Self {
+            ground,
+            form,
+            whole,
+            facts: Vec::new(),
+            places: HashMap::new(),
+            found: Vec::new(),
+            last: Vec::new(),
+            spent: 0,
+        };
+        expansion.add(root.0, root.1, !whole);
+        let mut open = vec![0];
+        let mut next = 1;
+        while let Some(place) = open.pop() {
+            expansion.expand(place, &mut open);
+            open.extend(next..expansion.facts.len());
+            next = expansion.facts.len();
+            if expansion.spent > limit {
+                return Err(TooWide);
+            }
+        }
+        Ok(expansion)
+    }
+
+    /// What it has found: one by one, and as whole groups of tuples.
+    pub fn into_candidates(self) -> (Vec<Candidate>, Vec<Last<'a>>) {
+        (self.found, self.last)
+    }
+
+    /// Whether a tuple that stands names `node`.
+    pub fn names(&self, node: NodeId) -> bool {
+        let now = self.ground.now;
+        self.last.iter().any(|last| {
+            let edge = last.group.get(node);
+            edge.is_some_and(|edge| standing(edge.restriction, now).0)
+        })
+    }
+
+    /// Notes what the permission can come from; gives the place of a fact that is now sure, and
+    /// was not.
+    fn add(&mut self, node: NodeId, member: MemberId, sure: bool) -> Option<usize> {
+        let fresh = self.facts.len();
+        match self.places.entry((node, member)) {
+            hashbrown::hash_map::Entry::Vacant(entry) => {
+                entry.insert(fresh);
+                self.facts.push((node, member, sure));
+                None
+            }
+            hashbrown::hash_map::Entry::Occupied(entry) => {
+                let place = *entry.get();
+                let fact = self.facts.get_mut(place)?;
+                let rose = sure && !fact.2;
+                fact.2 |= sure;
+                rose.then_some(place)
+            }
+        }
+    }
+
+    fn expand(&mut self, place: usize, again: &mut Vec<usize>) {
+        let Some((node, member, sure)) = self.facts.get(place).copied() else {
+            return;
+        };
+        self.spent += 1;
+        let Form { kind, relation } = self.form;
+        let (owner, rel) = {
+            let member = self.ground.schema.member(member);
+            (member.owner, member.rel)
+        };
+        let program = self.ground.programs.get(member);
+        if owner == kind && rel == relation {
+            // A set is a member of itself.
+            self.find(node, sure);
+        }
+        if owner == kind
+            && relation == RelId::NONE
+            && let Some(itself) = program.itself
+        {
+            self.find(node, sure && itself);
+        }
+        match self.whole {
+            true => self.expand_whole(node, member, program, again),
+            false => self.expand_ways(node, member, sure, again),
+        }
+    }
+
+    fn find(&mut self, node: NodeId, sure: bool) {
+        self.found.push(Candidate {
+            node,
+            sure,
+            proposed: !self.whole,
+        });
+    }
+
+    /// Along the ways by which facts propose this one, backwards.
+    fn expand_ways(&mut self, node: NodeId, member: MemberId, sure: bool, again: &mut Vec<usize>) {
+        let Ground {
+            schema, programs, ..
+        } = self.ground;
+        if schema.member(member).relation().is_some() {
+            return self.expand_tuples(node, member, sure, again);
+        }
+        for from in programs.sources(member) {
+            let program = programs.get(from);
+            for way in program.same.iter().filter(|way| way.to == member) {
+                again.extend(self.add(node, from, sure && way.sure));
+            }
+            for way in program.arrows.iter().filter(|way| way.to == member) {
+                self.forward(node, way.via, from, sure && way.sure, again);
+            }
+            for way in program.backwards.iter().filter(|way| way.to == member) {
+                self.backward(node, way.via, from, sure && way.sure, again);
+            }
+        }
+    }
+
+    /// Along every operand of the permission.
+    fn expand_whole(
+        &mut self,
+        node: NodeId,
+        member: MemberId,
+        program: &'a Program,
+        again: &mut Vec<usize>,
+    ) {
+        let schema = self.ground.schema;
+        for op in &program.ops {
+            match *op {
+                Op::Tuples => self.expand_tuples(node, member, false, again),
+                Op::Call(called, _) => drop(self.add(node, called, false)),
+                Op::Arrow { via, target, .. } => {
+                    let relation = schema.member(via).rel;
+                    for group in self.ground.index.subject_groups(node, relation) {
+                        if let Some(member) = schema.member_id(group.kind, target) {
+                            self.through(group, member, false, again);
+                        }
+                    }
+                }
+                Op::Backward { via, target, .. } => {
+                    self.backward(node, via, target, false, again);
+                }
+                Op::Itself(_) if schema.member(member).owner == self.form.kind => {
+                    if self.form.relation == RelId::NONE {
+                        self.find(node, false);
+                    }
+                }
+                Op::Itself(_)
+                | Op::Nobody
+                | Op::IfAllowed(_)
+                | Op::IfDenied(_)
+                | Op::Or
+                | Op::And
+                | Op::Minus => {}
+            }
+        }
+    }
+
+    /// The tuples of a relation: who is named, and whose sets are.
+    fn expand_tuples(
+        &mut self,
+        node: NodeId,
+        member: MemberId,
+        sure: bool,
+        again: &mut Vec<usize>,
+    ) {
+        let schema = self.ground.schema;
+        let relation = schema.member(member).rel;
+        for group in self.ground.index.subject_groups(node, relation) {
+            self.spent += 1;
+            let set = group.subject_relation;
+            if group.kind == self.form.kind && set == self.form.relation {
+                self.last.push(Last {
+                    group,
+                    sure,
+                    proposed: !self.whole,
+                });
+            }
+            if set != RelId::NONE
+                && let Some(member) = schema.member_id(group.kind, set)
+            {
+                self.through(group, member, sure, again);
+            }
+        }
+    }
+
+    /// The objects that tuples of `via` lead to.
+    fn forward(
+        &mut self,
+        node: NodeId,
+        via: MemberId,
+        to: MemberId,
+        sure: bool,
+        again: &mut Vec<usize>,
+    ) {
+        let schema = self.ground.schema;
+        let (relation, owner) = (schema.member(via).rel, schema.member(to).owner);
+        for group in self.ground.index.subject_groups(node, relation) {
+            if group.kind == owner {
+                self.through(group, to, sure, again);
+            }
+        }
+    }
+
+    /// The objects whose tuples of `via` lead here.
+    fn backward(
+        &mut self,
+        node: NodeId,
+        via: MemberId,
+        to: MemberId,
+        sure: bool,
+        again: &mut Vec<usize>,
+    ) {
+        let via = self.ground.schema.member(via);
+        for group in self.ground.index.resource_groups(node) {
+            if group.relation == via.rel && group.kind == via.owner {
+                self.through(group, to, sure, again);
+            }
+        }
+    }
+
+    fn through(&mut self, group: Group<'a>, to: MemberId, sure: bool, again: &mut Vec<usize>) {
+        for Edge { node, restriction } in group.iter() {
+            self.spent += 1;
+            let (live, plain, _) = standing(restriction, self.ground.now);
+            if live {
+                again.extend(self.add(node, to, sure && plain));
+            }
+        }
+    }
+}
