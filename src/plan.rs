@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::revision::{Revision, Token};
+use crate::revision::Token;
 use crate::schema::diagnostic::Diagnostic;
-use crate::state::{Change, Commit, Remembered, State};
+use crate::state::{Change, Commit, Remembered, RoleRecord, State};
 use crate::time::Timestamp;
 use crate::tuple::{Subject, Tuple, TupleFilter};
 
+mod begin;
 mod bulk;
 mod keys;
 mod refusal;
@@ -58,11 +59,14 @@ pub enum Action {
         /// Refuse where the schema was written since.
         if_revision: Option<Token>,
     },
-    /// What an empty store begins with, as one commit: a schema, and tuples for it.
+    /// What an empty store begins with, as one commit: a schema, roles and tuples for it.
     Begin {
         /// The schema's text.
         text: Arc<str>,
-        /// Granted under it; they are not counted against [`Limits::updates`].
+        /// Made under it.
+        roles: Vec<RoleRecord>,
+        /// Granted under it, assignments of roles among them; they are not counted against
+        /// [`Limits::updates`].
         updates: Vec<Update>,
     },
     /// A batch of an import: grants, as a trusted caller makes them but for `requires`.
@@ -252,40 +256,17 @@ pub fn plan(
         Action::WriteSchema { text, if_revision } => {
             schema::write(state, text, *if_revision, now, limits)?
         }
-        Action::Begin { text, updates } => begin(state, text, updates, now, limits)?,
+        Action::Begin {
+            text,
+            roles,
+            updates,
+        } => begin::begin(state, text, roles, updates, now, limits)?,
         Action::Import { updates } => bulk::import(state, updates, now, limits)?,
         Action::RevokePart(part) => bulk::revoke_part(state, part, now)?,
         Action::Expire => tuples::expire(state, now, limits),
     };
     let key = keys::to_remember(state, command, hash, &effect, now, limits)?;
     Ok(into_plan(state, command, effect, key, now))
-}
-
-/// A schema and tuples for it, all of it or nothing.
-fn begin(
-    state: &State,
-    text: &Arc<str>,
-    updates: &[Update],
-    now: Timestamp,
-    limits: &Limits,
-) -> Result<Effect, Refusal> {
-    if state.revision != Revision(0) {
-        return Err(Refusal::Begun(state.token()));
-    }
-    let mut effect = schema::write(state, text, None, now, limits)?;
-    if updates.is_empty() {
-        return Ok(effect);
-    }
-    let unlimited = Limits {
-        updates: usize::MAX,
-        ..limits.clone()
-    };
-    let with_schema = state.with_schema(text).map_err(Refusal::SchemaInvalid)?;
-    let granted = tuples::write(&with_schema, updates, &[], None, now, &unlimited)?;
-    effect.granted = granted.granted;
-    let changes = effect.changes.into_iter().chain(granted.changes);
-    effect.changes = vec![changes.flatten().collect()];
-    Ok(effect)
 }
 
 /// Numbers the commits and says what they come to.

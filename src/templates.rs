@@ -1,7 +1,9 @@
 //! The ready-made schemas, each with its demo world and the file that proves it.
 
+use crate::schema::{Names, Schema};
+use crate::state::RoleRecord;
 use crate::tuple::Tuple;
-use crate::validation::{ValidationFile, relationships};
+use crate::validation::{ValidationFile, relationships, roles_in_file};
 
 /// A ready-made schema. Its files are part of the binary.
 #[derive(Clone, Copy, Debug)]
@@ -12,8 +14,10 @@ pub struct Template {
     pub title: &'static str,
     /// The schema, commented for people who will change it.
     pub schema: &'static str,
-    /// The tuples of its demo world, one a line.
+    /// The tuples of its demo world, one a line; assignments of roles among them.
     pub demo: &'static str,
+    /// The run-time roles of its demo world, as YAML; empty where it has none.
+    pub demo_roles: &'static str,
     golden: &'static str,
     /// A question to begin with: who, what, on what. It is allowed in the demo world.
     pub question: [&'static str; 3],
@@ -23,14 +27,26 @@ pub struct Template {
 pub const DEFAULT: &str = "scoped-groups";
 
 /// All templates, sorted by name.
-pub const ALL: &[Template] = &[Template {
-    name: "scoped-groups",
-    title: "security groups on organizations, applications, environments and addons",
-    schema: include_str!("templates/scoped-groups/schema.zed"),
-    demo: include_str!("templates/scoped-groups/demo.tuples"),
-    golden: include_str!("templates/scoped-groups/golden.yaml"),
-    question: ["user:alice", "deploy", "environment:prod"],
-}];
+pub const ALL: &[Template] = &[
+    Template {
+        name: "org-roles",
+        title: "owners, admins, billing admins and members of an organization, by its plan",
+        schema: include_str!("templates/org-roles/schema.zed"),
+        demo: include_str!("templates/org-roles/demo.tuples"),
+        demo_roles: "",
+        golden: include_str!("templates/org-roles/golden.yaml"),
+        question: ["user:mia", "view", "project:site"],
+    },
+    Template {
+        name: "scoped-groups",
+        title: "security groups on organizations, applications, environments and addons",
+        schema: include_str!("templates/scoped-groups/schema.zed"),
+        demo: include_str!("templates/scoped-groups/demo.tuples"),
+        demo_roles: "",
+        golden: include_str!("templates/scoped-groups/golden.yaml"),
+        question: ["user:alice", "deploy", "environment:prod"],
+    },
+];
 
 /// The template of this name.
 pub fn named(name: &str) -> Option<&'static Template> {
@@ -44,6 +60,17 @@ impl Template {
         rows.into_iter().map(|row| row.value).collect()
     }
 
+    /// The run-time roles of its demo world.
+    pub fn roles(&self) -> Vec<RoleRecord> {
+        let schema = Schema::compile(self.schema, &Names::default());
+        let rows = roles_in_file(self.demo_roles).unwrap_or_default();
+        let records = rows.iter().filter_map(|row| {
+            let schema = &schema.as_ref().ok()?.schema;
+            row.value.record(schema).ok()
+        });
+        records.collect()
+    }
+
     /// What its document says, as expectations on the demo world.
     ///
     /// # Errors
@@ -52,6 +79,7 @@ impl Template {
         ValidationFile::parse(self.golden, &|name| match name {
             "schema.zed" => Ok(self.schema.to_owned()),
             "demo.tuples" => Ok(self.demo.to_owned()),
+            "demo.roles" => Ok(self.demo_roles.to_owned()),
             _ => Err(format!("a template has no file {name:?}")),
         })
     }
@@ -71,10 +99,15 @@ mod tests {
                 Some(template.name)
             );
             let golden = template.golden().unwrap();
-            assert!(golden.expectations.len() > 100, "{}", template.name);
+            assert!(golden.expectations.len() > 60, "{}", template.name);
             let rows = relationships(template.demo).unwrap();
             assert_eq!(rows.len(), template.tuples().len());
             assert_eq!(rows.len(), golden.tuples.len());
+            if !template.demo_roles.is_empty() {
+                let roles = roles_in_file(template.demo_roles).unwrap();
+                assert_eq!(roles.len(), golden.roles.len());
+                assert_eq!(roles.len(), template.roles().len());
+            }
         }
         assert!(named(DEFAULT).is_some());
         assert!(named("none").is_none());

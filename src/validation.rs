@@ -18,10 +18,12 @@ use crate::tuple::{Context, MalformedReference, Object, Subject, Tuple};
 
 mod claims;
 mod judge;
+mod roles;
 mod world;
 mod writes;
 
 pub use judge::{Failure, Report};
+pub use roles::{StatedRole, in_file as roles_in_file};
 pub use world::{NotWritten, World};
 pub use writes::{Attempt, Outcome, Step, Story};
 
@@ -34,6 +36,9 @@ pub struct ValidationFile {
     tuples_file: Option<String>,
     /// The tuples, each with the place where it stands.
     pub tuples: Vec<Placed<Tuple>>,
+    /// The run-time roles that there are, each with the place where it stands.
+    pub roles: Vec<Placed<StatedRole>>,
+    roles_file: Option<String>,
     /// What the checks must answer.
     pub expectations: Vec<Expectation>,
     /// Who writes what, and what becomes of it. Each begins with the tuples above.
@@ -142,6 +147,9 @@ struct Document {
     relationships: Option<Spanned<String>>,
     relationships_file: Option<Spanned<String>>,
     #[serde(default)]
+    roles: roles::Roles,
+    roles_file: Option<Spanned<String>>,
+    #[serde(default)]
     assertions: Option<Assertions>,
     #[serde(default)]
     validation: Option<BTreeMap<String, Option<Vec<Spanned<String>>>>>,
@@ -209,6 +217,7 @@ impl ValidationFile {
         let document: Document = serde_saphyr::from_str(text).map_err(|error| malformed(&error))?;
         let (schema, schema_origin) = schema_of(&document, text, read)?;
         let (tuples, tuples_file) = tuples_of(&document, text, read)?;
+        let (roles, roles_file) = roles::of(&document, read)?;
         let expectations = claims::expectations(&document, &tuples)?;
         let stories = writes::stories(&document)?;
         Ok(Self {
@@ -216,6 +225,8 @@ impl ValidationFile {
             schema_origin,
             tuples_file,
             tuples,
+            roles,
+            roles_file,
             expectations,
             stories,
             now: document.now.as_ref().map(instant).transpose()?,

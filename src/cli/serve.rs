@@ -329,6 +329,7 @@ async fn load(engine: &Engine, template: &Template) -> Result<(), EngineError> {
     });
     let begin = Action::Begin {
         text: template.schema.into(),
+        roles: template.roles(),
         updates: updates.collect(),
     };
     engine.write(command(begin, &reason), None).await?;

@@ -164,10 +164,16 @@ fn action_text(text: &mut String, action: &Action) {
         }
         Action::Begin {
             text: schema,
+            roles,
             updates,
         } => {
             part(text, "begin");
             part(text, schema);
+            for role in roles {
+                part(text, role.role.as_str());
+                part(text, &role.title);
+                part(text, &role.permissions.join(" "));
+            }
             for update in updates {
                 part(text, operation_name(update.operation));
                 tuple_text(text, &update.tuple);

@@ -7,10 +7,9 @@ use crate::eval::caveats::check_context;
 use crate::eval::{Answer, CheckError, Facts, Limits, Question, check};
 use crate::plan::{self, Action, Command, Operation, Refusal, Update, WriteOptions, Written, plan};
 use crate::revision::Epoch;
-use crate::schema::admit::Admitted;
 use crate::schema::diagnostic::Diagnostic;
 use crate::schema::{Names, Schema};
-use crate::state::{ApplyError, State};
+use crate::state::{ApplyError, RoleRecord, State};
 use crate::time::Timestamp;
 use crate::tuple::Tuple;
 
@@ -53,6 +52,7 @@ impl World {
         });
         let begin = Action::Begin {
             text: file.schema.as_str().into(),
+            roles: file.records(&compiled.schema)?,
             updates: updates.collect(),
         };
         let empty = State::empty(Epoch(1), 0, 0);
@@ -152,7 +152,11 @@ fn written(
     Ok((next, plan.answer))
 }
 
-fn admit(schema: &Schema, tuple: &Tuple) -> Result<Admitted, String> {
+fn admit(schema: &Schema, tuple: &Tuple) -> Result<(), String> {
+    if tuple.relation.contains('=') {
+        let admitted = schema.admit_assignment(tuple);
+        return admitted.map(drop).map_err(|misfit| misfit.to_string());
+    }
     let admitted = schema.admit(tuple).map_err(|misfit| misfit.to_string())?;
     if let (Some(caveat), Some(given)) = (
         admitted.caveat.and_then(|id| schema.caveat(id)),
@@ -160,10 +164,23 @@ fn admit(schema: &Schema, tuple: &Tuple) -> Result<Admitted, String> {
     ) {
         check_context(caveat, &given.context).map_err(|problem| problem.to_string())?;
     }
-    Ok(admitted)
+    Ok(())
 }
 
 impl ValidationFile {
+    fn records(&self, schema: &Schema) -> Result<Vec<RoleRecord>, Vec<Problem>> {
+        let records = self.roles.iter().map(|placed| {
+            placed.value.record(schema).map_err(|problem| {
+                let message = format!("{}: {problem}", placed.value.role);
+                vec![Problem {
+                    file: self.roles_file.clone(),
+                    ..Problem::at(placed.line, placed.column, message)
+                }]
+            })
+        });
+        records.collect()
+    }
+
     fn misfits(&self, schema: &Schema) -> Vec<Problem> {
         let misfits = self.tuples.iter().filter_map(|placed| {
             let problem = admit(schema, &placed.value).err()?;

@@ -520,6 +520,7 @@ async fn a_template_comes_whole_or_not_at_all() {
     };
     let begin = |text: &str| {
         command(Action::Begin {
+            roles: Vec::new(),
             text: SCHEMA.into(),
             updates: vec![grant("doc:1#viewer@user:u"), grant(text)],
         })

@@ -203,6 +203,7 @@ async fn what_changes_nearly_everything_invalidates_everything() {
     });
     let begin = Action::Begin {
         text: SCHEMA.into(),
+        roles: Vec::new(),
         updates: updates.collect(),
     };
     served.engine.write(command(begin), None).await.unwrap();
