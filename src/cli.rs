@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::revision::Token;
 
 mod banner;
+mod changes;
 mod check;
 mod client;
 mod health;
@@ -27,6 +28,8 @@ mod templates;
 mod test;
 mod tuples;
 mod values;
+mod watch;
+mod watchers;
 mod write;
 
 use client::Client;
@@ -79,6 +82,10 @@ enum Command {
     Revoke(write::Revoke),
     /// Lists the tuples that match a pattern
     Tuples(tuples::Tuples),
+    /// Prints each change as it is committed
+    Watch(watch::Watch),
+    /// Lists who watches: caches with their leases, and plain streams
+    Watchers(watchers::Watchers),
     /// Reads, writes, checks, compares or formats schemas
     #[command(subcommand)]
     Schema(schema::Schema),
@@ -240,6 +247,8 @@ impl Cli {
             Command::Grant(grant) => grant.run(&client()?, output),
             Command::Revoke(revoke) => revoke.run(&client()?, output),
             Command::Tuples(tuples) => tuples.run(&client()?, output),
+            Command::Watch(watch) => watch.run(&client()?, output),
+            Command::Watchers(watchers) => watchers.run(&client()?, output),
             Command::Health(health) => health.run(&client()?, output),
         }
     }

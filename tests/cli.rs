@@ -49,6 +49,9 @@ impl Server {
         let url = listening
             .expect("it says where it listens")
             .trim()
+            .split(", ")
+            .next()
+            .unwrap()
             .to_owned();
         let server = Self {
             process,
@@ -298,4 +301,74 @@ fn where_it_must_not_serve_it_says_why() {
         1,
         "can't read no-such-file.zed",
     );
+}
+
+/// Prints a line a change, and goes on where it was when the server comes back.
+#[test]
+fn watching_survives_a_restart_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let socket = format!("unix:{}", folder.path().join("s.sock").display());
+    let flags = ["--data", data.to_str().unwrap(), "--listen", &socket];
+    let server = Server::start(&flags);
+    server.check("watchers", 0, "WATCHER");
+    let watch = |words: &[&str]| {
+        let mut process = Command::new(BINARY)
+            .arg("watch")
+            .args(words)
+            .args(["--server", &socket])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        (process, lines)
+    };
+    let (mut plain, mut plain_lines) = watch(&["--type", "environment"]);
+    let (mut json, mut json_lines) = watch(&["--json"]);
+    let opened = |server: &Server| {
+        while server.run(&["watchers"]).1.lines().count() < 3 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    opened(&server);
+    let grant = |server: &Server, tuple: &str| {
+        server.check(&format!("grant {tuple} --reason on-call"), 0, "granted");
+    };
+    grant(&server, "environment:prod#guest@user:zoe");
+    let line = plain_lines.next().unwrap().unwrap();
+    assert!(
+        line.contains(" granted environment:prod#guest@user:zoe: on-call"),
+        "{line}"
+    );
+    let line = json_lines.next().unwrap().unwrap();
+    assert!(
+        line.contains(r#""change":"granted","tuple":"environment:prod#guest@user:zoe""#),
+        "{line}"
+    );
+    drop(server);
+    let server = Server::start(&flags);
+    grant(&server, "environment:prod#guest@user:yves");
+    server.check("revoke environment:prod#guest@user:zoe", 0, "revoked");
+    for (lines, parts) in [
+        (
+            &mut plain_lines,
+            [
+                "granted environment:prod#guest@user:yves",
+                "revoked environment",
+            ],
+        ),
+        (&mut json_lines, ["user:yves", "revoked"]),
+    ] {
+        for part in parts {
+            let line = lines.next().unwrap().unwrap();
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+    }
+    for process in [&mut plain, &mut json] {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    server.check("watch --type environmnt", 1, "did you mean");
+    server.check("watch --after 1@111111 --typo", 64, "--typo");
 }

@@ -63,8 +63,18 @@ impl Client {
         &self,
         call: impl Future<Output = Result<T, Status>>,
     ) -> anyhow::Result<T> {
-        let answer = self.runtime.block_on(call);
-        answer.map_err(|status| Refused::new(&status, &self.server).into())
+        let answer = self.wait(call);
+        answer.map_err(|status| self.refused(&status))
+    }
+
+    /// Waits for what it makes of several calls.
+    pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// What the server refused, or why it did not answer.
+    pub(super) fn refused(&self, status: &Status) -> anyhow::Error {
+        Refused::new(status, &self.server).into()
     }
 }
 

@@ -48,6 +48,10 @@ pub(super) struct Serve {
     open: bool,
     #[command(flatten)]
     log_kept: LogKept,
+    /// How long a cache may answer without hearing from this server, and a write wait for one that
+    /// has died; at most 30s
+    #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = lease)]
+    lease: Duration,
     #[command(flatten)]
     limits: Limits,
     /// What to log, to standard error: error, warn, info, debug, or portcullis=debug,info
@@ -95,6 +99,9 @@ struct Limits {
     /// Writes that may wait for the writer
     #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = values::at_least_one())]
     max_queue: usize,
+    /// Streams of changes that are open at the same time
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = values::at_least_one())]
+    max_watchers: usize,
     /// How long requests under way may take to end when the server is told to stop
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = values::span)]
     drain: Duration,
@@ -103,6 +110,17 @@ struct Limits {
 fn template() -> PossibleValuesParser {
     let names = templates::ALL.iter().map(|template| template.name);
     PossibleValuesParser::new(names.chain(["none"]))
+}
+
+/// The span of a lease.
+fn lease(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(30);
+    const SHORTEST: Duration = Duration::from_millis(100);
+    let span = values::span(text)?;
+    match (SHORTEST..=LONGEST).contains(&span) {
+        true => Ok(span),
+        false => Err("a lease takes from 100ms to 30s".to_owned()),
+    }
 }
 
 impl Serve {
@@ -185,6 +203,8 @@ impl Serve {
             },
             batch_items: self.limits.max_batch,
             queue: self.limits.max_queue,
+            lease: self.lease,
+            watchers: self.limits.max_watchers,
             keeping: Keeping {
                 checkpoint_every: self.log_kept.checkpoint_every,
                 commits: self.log_kept.keep_commits,

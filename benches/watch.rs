@@ -1,0 +1,344 @@
+//! Watching, measured: commit to receipt, what idle caches cost, and what a write pays to wait.
+//!
+//! `cargo bench --bench watch` starts the server as a process of its own, in memory. Watchers and
+//! writers share this process and its processors with it, so that each figure holds the clients'
+//! work too, but for CPU and memory, which are the server's alone. `-- --short` takes a few
+//! seconds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs
+)]
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use portcullis::api::proto;
+use proto::grant_service_client::GrantServiceClient;
+use proto::schema_service_client::SchemaServiceClient;
+use proto::watch_changes_response::Event;
+use proto::watch_service_client::WatchServiceClient;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+
+/// Clock ticks a second in /proc/PID/stat, as Linux has it for user space.
+const TICKS: f64 = 100.0;
+const SCHEMA: &str = "definition user {}\ndefinition doc { relation viewer: user }";
+
+struct Plan {
+    span: Duration,
+    watchers: usize,
+    commits_a_second: u64,
+    idle: usize,
+    caches: usize,
+    waits: usize,
+}
+
+fn main() {
+    let short = std::env::args().any(|word| word == "--short" || word == "--test");
+    let plan = match short {
+        true => Plan {
+            span: Duration::from_secs(3),
+            watchers: 100,
+            commits_a_second: 1_000,
+            idle: 1_000,
+            caches: 10,
+            waits: 100,
+        },
+        false => Plan {
+            span: Duration::from_secs(20),
+            watchers: 100,
+            commits_a_second: 1_000,
+            idle: 1_000,
+            caches: 10,
+            waits: 1_000,
+        },
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        receipt(&plan).await;
+        barrier(&plan).await;
+        idle(&plan).await;
+    });
+}
+
+/// From when a write is answered, and from when it was asked for, until each watcher has it.
+async fn receipt(plan: &Plan) {
+    let server = Server::start().await;
+    let begun = Instant::now();
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let mut watchers = Vec::new();
+    for _ in 0..plan.watchers {
+        watchers.push(follow(&server, sender.clone(), begun).await);
+    }
+    drop(sender);
+    let before = server.cpu();
+    let every = Duration::from_secs(1) / u32::try_from(plan.commits_a_second).unwrap();
+    let count = plan.commits_a_second * plan.span.as_secs();
+    let mut writes = Vec::new();
+    let mut clock = tokio::time::interval(every);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let started = Instant::now();
+    for number in 0..count {
+        clock.tick().await;
+        let mut grants = GrantServiceClient::new(server.channel.clone());
+        writes.push(tokio::spawn(async move {
+            let asked = begun.elapsed();
+            let request = grant(number, &asked.as_nanos().to_string(), None);
+            grants.grant(request).await.unwrap();
+            (asked, begun.elapsed())
+        }));
+    }
+    let mut answered = HashMap::new();
+    for write in writes {
+        let (asked, answer) = write.await.unwrap();
+        answered.insert(asked, answer);
+    }
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    let expected = usize::try_from(count).unwrap() * plan.watchers;
+    let mut received = Vec::with_capacity(expected);
+    while received.len() < expected {
+        received.push(receiver.recv().await.unwrap());
+    }
+    let cpu = (server.cpu() - before) / started.elapsed().as_secs_f64() * 100.0;
+    println!(
+        "{} watchers, {rate:.0} commits a second, server CPU {cpu:.0} % of a core",
+        plan.watchers
+    );
+    let spans = answered
+        .iter()
+        .map(|(asked, answer)| answer.saturating_sub(*asked));
+    line("write asked to answered", spans);
+    let spans = received
+        .iter()
+        .map(|(asked, came)| came.saturating_sub(*asked));
+    line("write asked to received", spans);
+    let spans = (received.iter()).map(|(asked, came)| came.saturating_sub(answered[asked]));
+    line("write answered to received", spans);
+    watchers.iter().for_each(JoinHandle::abort);
+}
+
+async fn follow(
+    server: &Server,
+    sender: mpsc::UnboundedSender<(Duration, Duration)>,
+    begun: Instant,
+) -> JoinHandle<()> {
+    let mut watches = WatchServiceClient::new(server.connect().await);
+    let request = proto::WatchChangesRequest {
+        invalidations_only: true,
+        ..proto::WatchChangesRequest::default()
+    };
+    let mut stream = watches.watch_changes(request).await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    tokio::spawn(async move {
+        while let Ok(Some(message)) = stream.message().await {
+            let Some(Event::Commit(commit)) = message.event else {
+                continue;
+            };
+            let asked = commit.reason.parse().unwrap();
+            let _ = sender.send((Duration::from_nanos(asked), begun.elapsed()));
+        }
+    })
+}
+
+/// A write that waits for caches, beside one that does not.
+async fn barrier(plan: &Plan) {
+    let server = Server::start().await;
+    let mut caches = Vec::new();
+    for number in 0..plan.caches {
+        caches.push(cache(&server, &format!("cache-{number}")).await);
+    }
+    let mut grants = GrantServiceClient::new(server.channel.clone());
+    println!("{} caches that acknowledge at once", plan.caches);
+    for (what, wait) in [("without waiting", None), ("waiting for them", Some(10))] {
+        let mut spans = Vec::new();
+        for number in 0..plan.waits {
+            let asked = Instant::now();
+            let request = grant(number as u64, "", wait);
+            let answer = grants.grant(request).await.unwrap().into_inner();
+            assert!(answer.propagation.is_none_or(|told| told.complete));
+            spans.push(asked.elapsed());
+        }
+        line(what, spans.into_iter());
+    }
+    caches.iter().for_each(JoinHandle::abort);
+}
+
+/// Caches that hold a lease and have nothing to do.
+async fn idle(plan: &Plan) {
+    let server = Server::start().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = server.memory();
+    let mut caches = Vec::new();
+    for number in 0..plan.idle {
+        caches.push(cache(&server, &format!("cache-{number}")).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (cpu, begun) = (server.cpu(), Instant::now());
+    tokio::time::sleep(plan.span).await;
+    let cpu = (server.cpu() - cpu) / begun.elapsed().as_secs_f64() * 100.0;
+    let memory = (server.memory() - before) / 1_024.0;
+    println!(
+        "{} idle caches, a connection and two acknowledgements a second each: \
+         server CPU {cpu:.1} % of a core, {memory:.0} MiB",
+        plan.idle
+    );
+    caches.iter().for_each(JoinHandle::abort);
+}
+
+/// A cache that acknowledges each commit that asks for it, and every half second.
+async fn cache(server: &Server, watcher_id: &str) -> JoinHandle<()> {
+    let mut watches = WatchServiceClient::new(server.connect().await);
+    let request = proto::WatchChangesRequest {
+        invalidations_only: true,
+        watcher_id: watcher_id.to_owned(),
+        ..proto::WatchChangesRequest::default()
+    };
+    let mut stream = watches.watch_changes(request).await.unwrap().into_inner();
+    let Some(Event::Hello(hello)) = stream.message().await.unwrap().unwrap().event else {
+        panic!("no hello");
+    };
+    let mut ack = proto::AckChangesRequest {
+        watcher_id: watcher_id.to_owned(),
+        revision: hello.revision,
+        session: hello.session,
+    };
+    watches.ack_changes(ack.clone()).await.unwrap();
+    tokio::spawn(async move {
+        let mut clock = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            let hurry = tokio::select! {
+                _ = clock.tick() => true,
+                message = stream.message() => match message {
+                    Ok(Some(message)) => match message.event {
+                        Some(Event::Commit(commit)) => {
+                            ack.revision = commit.revision;
+                            commit.ack_now
+                        }
+                        _ => false,
+                    },
+                    _ => return,
+                },
+            };
+            if hurry {
+                watches.ack_changes(ack.clone()).await.unwrap();
+            }
+        }
+    })
+}
+
+fn grant(number: u64, reason: &str, wait: Option<i64>) -> proto::GrantRequest {
+    proto::GrantRequest {
+        tuples: vec![proto::Tuple {
+            resource: format!("doc:{number}"),
+            relation: "viewer".to_owned(),
+            subject: "user:u".to_owned(),
+            ..proto::Tuple::default()
+        }],
+        options: Some(proto::WriteOptions {
+            reason: reason.to_owned(),
+            wait_for_watchers: wait.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+            ..proto::WriteOptions::default()
+        }),
+    }
+}
+
+fn line(what: &str, spans: impl Iterator<Item = Duration>) {
+    let mut spans: Vec<Duration> = spans.collect();
+    spans.sort_unstable();
+    let at = |share: f64| spans[((spans.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!(
+        "{what:>26}: p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+struct Server {
+    child: Child,
+    uri: String,
+    channel: Channel,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = port.local_addr().unwrap();
+        drop(port);
+        let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["serve", "--memory", "--template", "none", "--listen"])
+            .args([&address.to_string(), "--log", "warn"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let uri = format!("http://{address}");
+        let endpoint = Endpoint::from_shared(uri.clone()).unwrap();
+        let channel = loop {
+            match endpoint.connect().await {
+                Ok(channel) => break channel,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        let mut schemas = SchemaServiceClient::new(channel.clone());
+        let request = proto::WriteSchemaRequest {
+            schema: SCHEMA.to_owned(),
+            ..proto::WriteSchemaRequest::default()
+        };
+        while schemas.write_schema(request.clone()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self {
+            child,
+            uri,
+            channel,
+        }
+    }
+
+    async fn connect(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.uri.clone()).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    /// Seconds of CPU that it has used.
+    fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        ticks / TICKS
+    }
+
+    /// KiB of memory that it holds.
+    fn memory(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
