@@ -29,6 +29,7 @@ use crate::watch::{BootClock, boot_clock};
 mod cursor;
 mod error;
 mod export;
+mod held;
 mod import;
 mod lists;
 mod questions;
@@ -39,6 +40,7 @@ mod watching;
 
 pub use self::error::{EngineError, OpenError};
 pub use self::export::Export;
+pub use self::held::RolesHeld;
 pub use self::import::{Import, ImportError};
 pub use self::lists::{ListQuestion, ListRow, ListRows};
 pub use self::rows::{TupleRow, TupleRows};

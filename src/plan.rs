@@ -10,19 +10,23 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::revision::Token;
+use crate::rules::RoleView;
 use crate::schema::diagnostic::Diagnostic;
-use crate::state::{Change, Commit, Remembered, RoleRecord, State};
+use crate::state::{Change, Commit, HeldLock, Remembered, RoleRecord, State};
 use crate::time::Timestamp;
-use crate::tuple::{Subject, Tuple, TupleFilter};
+use crate::tuple::{Object, RoleRef, Subject, Tuple, TupleFilter};
 
 mod begin;
 mod bulk;
 mod keys;
+mod locks;
 mod refusal;
+mod roles;
 mod schema;
 mod tuples;
 
 pub use self::refusal::Refusal;
+pub(crate) use self::roles::block_of;
 
 /// A write, as the services hand it to the writer.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +73,34 @@ pub enum Action {
         /// [`Limits::updates`].
         updates: Vec<Update>,
     },
+    /// Places a lock.
+    Lock(LockWanted),
+    /// Lifts a lock.
+    Unlock {
+        /// Its id.
+        lock_id: Arc<str>,
+    },
+    /// Gives a lock a new end.
+    RenewLock {
+        /// Its id.
+        lock_id: Arc<str>,
+        /// How long from now; `None`: until unlocked.
+        ttl: Option<Duration>,
+    },
+    /// Makes a role.
+    CreateRole(RoleWanted),
+    /// Renames a role; allows and disallows permissions.
+    UpdateRole(RoleEdit),
+    /// Deletes a role with every assignment of it.
+    DeleteRole {
+        /// Which.
+        role: RoleRef,
+    },
+    /// Gives and takes roles, as one commit.
+    Assign {
+        /// What to give and take, each once.
+        assignments: Vec<Assignment>,
+    },
     /// A batch of an import: grants, as a trusted caller makes them but for `requires`.
     Import {
         /// All of them grants; one tuple may come several times.
@@ -94,6 +126,64 @@ pub struct RevokePart {
     /// Whether it is the last: the idempotency key goes with it, so that a repeat after a crash in
     /// between does the rest.
     pub last: bool,
+}
+
+/// A lock to place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LockWanted {
+    /// Where.
+    pub resource: Object,
+    /// A `lock` of the resource's type.
+    pub mode: Arc<str>,
+    /// Whom it does not touch, beside the mode's `except`.
+    pub exempt: Vec<Subject>,
+    /// How long from now; `None`: until unlocked.
+    pub ttl: Option<Duration>,
+    /// The caller's own id; `None`: one is made.
+    pub lock_id: Option<Arc<str>>,
+}
+
+/// A role to make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleWanted {
+    /// Whose.
+    pub owner: Object,
+    /// What it is called among those of its owner.
+    pub key: Arc<str>,
+    /// A name for people; empty: the key.
+    pub title: Arc<str>,
+    /// What it includes, such as `application.deploy`.
+    pub permissions: Vec<Arc<str>>,
+}
+
+/// What to change of a role.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleEdit {
+    /// Which.
+    pub role: RoleRef,
+    /// A new name for people.
+    pub title: Option<Arc<str>>,
+    /// Permissions to include.
+    pub allow: Vec<Arc<str>>,
+    /// Permissions to include no longer.
+    pub disallow: Vec<Arc<str>>,
+}
+
+/// A role that is given to a subject on a resource, or taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// Whether it is given or taken, and whether it has to stand before.
+    pub operation: Operation,
+    /// Which role.
+    pub role: RoleRef,
+    /// To or from whom.
+    pub subject: Subject,
+    /// Where.
+    pub resource: Object,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// It ends when the subject's assignment of this role there would have.
+    pub ends_with: Option<RoleRef>,
 }
 
 /// One change of one tuple.
@@ -202,6 +292,10 @@ pub struct Written {
     pub changes: Vec<String>,
     /// What is odd about a new schema.
     pub warnings: Vec<Diagnostic>,
+    /// The lock that was placed, renewed or lifted.
+    pub lock: Option<Arc<HeldLock>>,
+    /// The role that was made or edited.
+    pub role: Option<RoleView>,
     /// Set where `wait_for_watchers` was.
     pub propagation: Option<Propagation>,
 }
@@ -224,6 +318,18 @@ struct Effect {
     revoked: u64,
     schema_changes: Vec<String>,
     warnings: Vec<Diagnostic>,
+    lock: Option<Arc<HeldLock>>,
+    role: Option<RoleView>,
+}
+
+impl Effect {
+    fn of_lock(changes: Vec<Change>, lock: &Arc<HeldLock>) -> Self {
+        Self {
+            changes: vec![changes],
+            lock: Some(Arc::clone(lock)),
+            ..Self::default()
+        }
+    }
 }
 
 /// What `command` would change in `state` at the instant `now`, or why it is refused.
@@ -261,6 +367,15 @@ pub fn plan(
             roles,
             updates,
         } => begin::begin(state, text, roles, updates, now, limits)?,
+        Action::Lock(wanted) => locks::lock(state, wanted, &command.options, now)?,
+        Action::Unlock { lock_id } => locks::unlock(state, lock_id, &command.options, now)?,
+        Action::RenewLock { lock_id, ttl } => {
+            locks::renew(state, lock_id, *ttl, &command.options, now)?
+        }
+        Action::CreateRole(wanted) => roles::create(state, wanted, &command.options, now)?,
+        Action::UpdateRole(edit) => roles::update(state, edit, &command.options, now)?,
+        Action::DeleteRole { role } => roles::delete(state, role, &command.options, now)?,
+        Action::Assign { assignments } => roles::assign(state, assignments, &command.options, now)?,
         Action::Import { updates } => bulk::import(state, updates, now, limits)?,
         Action::RevokePart(part) => bulk::revoke_part(state, part, now)?,
         Action::Expire => tuples::expire(state, now, limits),
@@ -310,6 +425,8 @@ fn into_plan(
         revoked: effect.revoked,
         changes: effect.schema_changes,
         warnings: effect.warnings,
+        lock: effect.lock,
+        role: effect.role,
         propagation: None,
     };
     Plan { commits, answer }

@@ -7,26 +7,35 @@
 //! | oneself | an actor's own direct tuple, which it may give up | none is read | [`rights`] |
 //! | `requires` | the subject of each tuple that is granted | after the whole commit | [`requirements`] |
 //! | `min` | each relation from which counted tuples go | the counts before and after | [`minimums`] |
+//! | roles | who edits and assigns them, and that nobody gives what they lack | as above, on the owner or the resource | [`roles`] |
+//! | locks | who places and lifts them | as things stand, where the lock sits | [`locks`] |
+//! | `seals` | who writes what a lock seals, before or after the commit | each lock where it is held | [`locks`] |
+//! | no way round | who takes away that by which a lock arrives | as things stand, where the lock sits | [`locks`] |
 //!
 //! Pure, like `plan`, which calls these in the order that the errors have: who has no right learns
 //! nothing else.
 
+mod locks;
 mod minimums;
 mod requirements;
 mod rights;
+mod roles;
 mod violation;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 
 use crate::eval::{self, CheckError, Decision, Judged};
-use crate::schema::{MemberId, Relation, Schema};
+use crate::schema::{MemberId, Relation, RolesId, Schema};
 use crate::state::State;
 use crate::time::Timestamp;
-use crate::tuple::{Object, Subject, SubjectRef, Tuple};
+use crate::tuple::{Object, RoleRef, Subject, SubjectRef, Tuple};
 
+pub(crate) use locks::{all_held_on, lock_def};
 pub(crate) use minimums::minimums;
-pub use violation::{Denied, Needed, Verb, Violation};
+pub use roles::RoleView;
+pub(crate) use roles::role_of;
+pub use violation::{Denied, Needed, Sealed, Violation};
 
 /// What a rule answers where it refuses.
 pub(crate) type Broken = Box<Violation>;
@@ -38,15 +47,50 @@ pub(crate) enum Act {
     Revoke,
 }
 
+/// What a tuple is one of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// A relation of the schema.
+    Relation(MemberId),
+    /// The assignments of a role.
+    Assignment(RoleRef, RolesId),
+}
+
 /// A tuple that a command writes. Its names are known to the schema.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Touch<'a> {
     /// The place of its update in the request, where it has one.
     pub(crate) update: Option<usize>,
     pub(crate) act: Act,
     /// As the request names it.
     pub(crate) tuple: &'a Tuple,
-    pub(crate) member: MemberId,
+    pub(crate) target: Target,
+}
+
+impl<'a> Touch<'a> {
+    /// A stored tuple that is to go; `None` where the schema lacks its relation.
+    pub(crate) fn revoked(schema: &Schema, tuple: &'a Tuple) -> Option<Self> {
+        let target = match RoleRef::of_relation(&tuple.relation) {
+            Some(role) => {
+                let (roles, _) = schema.roles_named(role.block())?;
+                Target::Assignment(role, roles)
+            }
+            None => Target::Relation(schema.relation_of(tuple)?),
+        };
+        Some(Self {
+            update: None,
+            act: Act::Revoke,
+            tuple,
+            target,
+        })
+    }
+
+    fn member(&self) -> Option<MemberId> {
+        match &self.target {
+            Target::Relation(member) => Some(*member),
+            Target::Assignment(..) => None,
+        }
+    }
 }
 
 /// Which state a rule is judged on.
@@ -67,11 +111,11 @@ pub(crate) struct Rules<'a> {
     touches: &'a [Touch<'a>],
     after: OnceCell<State>,
     known: RefCell<HashMap<Asked<'a>, bool>>,
-    new: RefCell<HashMap<&'a Object, bool>>,
+    new: RefCell<HashMap<Object, bool>>,
 }
 
 /// A judgement that is kept: many updates of one command ask the same.
-type Asked<'a> = (MemberId, &'a Object, SubjectRef<'a>, When);
+type Asked<'a> = (MemberId, Object, SubjectRef<'a>, When);
 
 impl<'a> Rules<'a> {
     pub(crate) fn new(
@@ -114,17 +158,28 @@ impl<'a> Rules<'a> {
     fn has(
         &self,
         rule: MemberId,
-        resource: &'a Object,
+        resource: &Object,
         subject: SubjectRef<'a>,
         when: When,
     ) -> Result<bool, Broken> {
-        let asked = (rule, resource, subject, when);
+        let asked = (rule, resource.clone(), subject, when);
         if let Some(known) = self.known.borrow().get(&asked) {
             return Ok(*known);
         }
         let has = self.judge(self.state_of(when), rule, resource, subject)?;
         self.known.borrow_mut().insert(asked, has);
         Ok(has)
+    }
+
+    /// The same with no lock applied.
+    fn has_free(
+        &self,
+        rule: MemberId,
+        resource: &Object,
+        subject: SubjectRef<'a>,
+        when: When,
+    ) -> Result<bool, Broken> {
+        self.judge_how(self.state_of(when), rule, resource, subject, true)
     }
 
     fn judge(
@@ -134,10 +189,22 @@ impl<'a> Rules<'a> {
         resource: &Object,
         subject: SubjectRef<'_>,
     ) -> Result<bool, Broken> {
+        self.judge_how(state, rule, resource, subject, false)
+    }
+
+    fn judge_how(
+        &self,
+        state: &State,
+        rule: MemberId,
+        resource: &Object,
+        subject: SubjectRef<'_>,
+        free: bool,
+    ) -> Result<bool, Broken> {
         let judged = Judged {
             subject,
             member: rule,
             resource: resource.as_ref(),
+            free,
         };
         match eval::judge(state, &judged, self.now, self.work) {
             Ok(decision) => Ok(decision == Decision::Allowed),
@@ -151,7 +218,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn relation(&self, member: MemberId) -> Option<&'a Relation> {
-        self.schema.member(member).relation()
+    fn relation(&self, touch: &Touch<'_>) -> Option<&'a Relation> {
+        self.schema.member(touch.member()?).relation()
     }
 }

@@ -15,6 +15,8 @@ pub mod program;
 
 pub(crate) mod reach;
 
+mod includable;
+
 pub mod lexer;
 
 pub mod ast;

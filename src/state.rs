@@ -309,6 +309,14 @@ impl Kept {
             granted: key.granted,
             revoked: key.revoked,
             changes: changes.into(),
+            lock: commit.changes.iter().find_map(|change| match change {
+                Change::Locked(lock) | Change::Unlocked(lock) => Some(Arc::clone(lock)),
+                _ => None,
+            }),
+            role: commit.changes.iter().find_map(|change| match change {
+                Change::RoleWritten(record) => Some(Arc::clone(record)),
+                _ => None,
+            }),
         }
     }
 }

@@ -24,9 +24,13 @@ pub mod filters;
 
 pub mod lists;
 
+pub mod locks;
+
 pub mod questions;
 
 pub mod reads;
+
+pub mod roles;
 
 pub mod values;
 
@@ -89,6 +93,9 @@ pub enum Problem {
     /// A filter that has to select something selects everything.
     #[error("has no field set, and would match every tuple")]
     FilterEmpty,
+    /// It is no time to live.
+    #[error("{0}")]
+    Ttl(&'static str),
     /// Anything else; completes "the field …".
     #[error("{0}")]
     Invalid(&'static str),

@@ -19,6 +19,9 @@ pub(crate) struct Judged<'a> {
     pub(crate) member: MemberId,
     /// On what.
     pub(crate) resource: ObjectRef<'a>,
+    /// With no lock applied.
+    #[allow(dead_code, reason = "no lock is applied to anything yet")]
+    pub(crate) free: bool,
 }
 
 /// The value of a member from one state, with no caveat's parameters given. What can't be decided

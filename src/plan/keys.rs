@@ -6,12 +6,15 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::revision::Token;
+use crate::rules::RoleView;
 use crate::schema::Schema;
-use crate::state::{Remembered, State};
+use crate::state::{Remembered, RoleRecord, State};
 use crate::time::Timestamp;
-use crate::tuple::TupleFilter;
+use crate::tuple::{RoleRef, TupleFilter};
 
-use super::{Action, Command, Effect, Limits, Operation, Refusal, RevokePart, Written};
+use super::{
+    Action, Command, Effect, Limits, LockWanted, Operation, Refusal, RevokePart, Written, roles,
+};
 
 /// The answer of the write that this one repeats, where it repeats one.
 pub(super) fn repeat(
@@ -40,7 +43,12 @@ pub(super) fn repeat(
         granted: kept.granted,
         revoked: kept.revoked,
         changes: kept.changes.to_vec(),
-        warnings: warnings_again(command),
+        warnings: warnings_again(state, command),
+        lock: kept.lock.clone(),
+        role: kept.role.as_ref().map(|record| RoleView {
+            record: Arc::clone(record),
+            builtin: is_builtin(state, record),
+        }),
         propagation: None,
     }))
 }
@@ -84,12 +92,31 @@ fn key_of(command: &Command) -> Option<&Arc<str>> {
 }
 
 /// Warnings follow from the text alone, so that they need not be kept.
-fn warnings_again(command: &Command) -> Vec<crate::schema::diagnostic::Diagnostic> {
+fn warnings_again(state: &State, command: &Command) -> Vec<crate::schema::diagnostic::Diagnostic> {
+    let given = |block: Option<&str>, given| match (state.schema.as_deref(), block) {
+        (Some(schema), Some(block)) => roles::warnings_again(schema, block, given),
+        _ => Vec::new(),
+    };
     match &command.action {
+        Action::CreateRole(wanted) => {
+            let schema = state.schema.as_deref();
+            let block = schema.and_then(|schema| roles::block_of(schema, &wanted.owner).ok());
+            given(block.map(|(_, block)| &*block.name), &wanted.permissions)
+        }
+        Action::UpdateRole(edit) => given(Some(edit.role.block()), &edit.allow),
         Action::WriteSchema { text, .. } => Schema::compile(text, &crate::schema::Names::default())
             .map_or_else(|_| Vec::new(), |compiled| compiled.warnings),
         _ => Vec::new(),
     }
+}
+
+fn is_builtin(state: &State, record: &RoleRecord) -> bool {
+    let schema = state.schema.as_deref();
+    let block = schema.and_then(|schema| schema.roles_named(record.role.block()));
+    block.is_some_and(|(_, block)| {
+        let mut builtins = block.builtins.iter();
+        builtins.any(|one| *one.name == *record.role.key())
+    })
 }
 
 /// The same for equal requests in every version and on every node: of a text that says all but
@@ -179,7 +206,86 @@ fn action_text(text: &mut String, action: &Action) {
                 tuple_text(text, &update.tuple);
             }
         }
+        Action::Lock(wanted) => lock_text(text, wanted),
+        Action::Unlock { lock_id } => {
+            part(text, "unlock");
+            part(text, lock_id);
+        }
+        Action::RenewLock { lock_id, ttl } => {
+            part(text, "renew lock");
+            part(text, lock_id);
+            part(text, &format!("{ttl:?}"));
+        }
+        Action::CreateRole(_)
+        | Action::UpdateRole(_)
+        | Action::DeleteRole { .. }
+        | Action::Assign { .. } => role_text(text, action),
         Action::Expire => part(text, "expire"),
+    }
+}
+
+fn role_text(text: &mut String, action: &Action) {
+    match action {
+        Action::CreateRole(wanted) => {
+            part(text, "create role");
+            part(text, &wanted.owner.to_string());
+            part(text, &wanted.key);
+            part(text, &wanted.title);
+            names_text(text, &wanted.permissions);
+        }
+        Action::UpdateRole(edit) => {
+            part(text, "update role");
+            part(text, edit.role.as_str());
+            part(text, &format!("{:?}", edit.title));
+            names_text(text, &edit.allow);
+            names_text(text, &edit.disallow);
+        }
+        Action::DeleteRole { role } => {
+            part(text, "delete role");
+            part(text, role.as_str());
+        }
+        Action::Assign { assignments } => {
+            part(text, "assign");
+            for one in assignments {
+                part(text, operation_name(one.operation));
+                part(text, one.role.as_str());
+                part(text, &one.subject.to_string());
+                part(text, &one.resource.to_string());
+                part(
+                    text,
+                    &one.expires_at
+                        .map_or_else(String::new, |end| end.to_string()),
+                );
+                part(text, one.ends_with.as_ref().map_or("", RoleRef::as_str));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn lock_text(text: &mut String, wanted: &LockWanted) {
+    let LockWanted {
+        resource,
+        mode,
+        exempt,
+        ttl,
+        lock_id,
+    } = wanted;
+    part(text, "lock");
+    part(text, &resource.to_string());
+    part(text, mode);
+    part(text, &exempt.len().to_string());
+    for subject in exempt {
+        part(text, &subject.to_string());
+    }
+    part(text, &format!("{ttl:?}"));
+    part(text, &format!("{lock_id:?}"));
+}
+
+fn names_text(text: &mut String, names: &[Arc<str>]) {
+    part(text, &names.len().to_string());
+    for name in names {
+        part(text, name);
     }
 }
 

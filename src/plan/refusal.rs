@@ -1,5 +1,6 @@
 //! Why a command is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::eval::caveats::ContextError;
@@ -7,6 +8,8 @@ use crate::revision::{Epoch, Revision, Token};
 use crate::rules::Violation;
 use crate::schema::admit::NotAdmitted;
 use crate::schema::diagnostic::Diagnostic;
+use crate::state::HeldLock;
+use crate::tuple::RoleRef;
 
 /// Why a command is refused. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -14,9 +17,93 @@ pub enum Refusal {
     /// Tuples were written before any schema was.
     #[error("there is no schema yet; write one first")]
     NoSchema,
-    /// The schema lacks the actor's type.
-    #[error("options.actor: {0}")]
-    Actor(Box<NotAdmitted>),
+    /// The schema lacks what a field names.
+    #[error("{field}: {problem}")]
+    Named {
+        /// The field: `options.actor`, `resource`.
+        field: String,
+        /// What is wrong with it.
+        problem: Box<NotAdmitted>,
+    },
+    /// A field can't be what it is.
+    #[error("{field} {problem}")]
+    Malformed {
+        /// The field.
+        field: String,
+        /// What is wrong, as the rest of a sentence.
+        problem: String,
+    },
+    /// The type has no such lock.
+    #[error("type {kind:?} has no lock {mode:?}{}", known_modes(.nearest.as_deref(), .known))]
+    UnknownLockMode {
+        /// The type.
+        kind: String,
+        /// The mode.
+        mode: String,
+        /// The nearest that it has.
+        nearest: Option<String>,
+        /// All that it has.
+        known: Vec<String>,
+    },
+    /// A lock was to be placed without a reason.
+    #[error("a lock needs a reason: whoever it stops will read it")]
+    ReasonRequired,
+    /// A time to live can't be what it is.
+    #[error("ttl {0}")]
+    TtlInvalid(&'static str),
+    /// A lock of that id is held on another resource, in another mode, or exempts others.
+    #[error("a lock {:?} is held already: {} on {}", .0.id, .0.mode, .0.resource)]
+    LockExists(Arc<HeldLock>),
+    /// No lock of that id is held.
+    #[error("no lock {0:?} is held")]
+    LockNotFound(String),
+    /// There is such a role already.
+    #[error("there is a role {0} already")]
+    RoleExists(RoleRef),
+    /// There is no such role.
+    #[error("there is no role {role}{}", hint(.nearest.as_deref()))]
+    RoleNotFound {
+        /// The role.
+        role: RoleRef,
+        /// The nearest key or block.
+        nearest: Option<String>,
+    },
+    /// A built-in role can't be changed so.
+    #[error("{role} is built in and {problem}")]
+    RoleBuiltin {
+        /// The role.
+        role: RoleRef,
+        /// What it can't.
+        problem: &'static str,
+    },
+    /// A new schema has a built-in role whose key a role made at run time has.
+    #[error("the new schema builds in a role of the key of {role}, which was made at run time")]
+    RoleKeyTaken {
+        /// That role.
+        role: RoleRef,
+    },
+    /// There is no such permission.
+    #[error("there is no permission {permission:?}{}; expected type.permission, such as application.deploy", hint(.nearest.as_deref()))]
+    UnknownPermission {
+        /// The field that names it.
+        field: String,
+        /// What it names.
+        permission: String,
+        /// The nearest that there is.
+        nearest: Option<String>,
+    },
+    /// A permission that roles can't include.
+    #[error(
+        "{permission} can't be included in a role: only a permission that says `any {roles}` can"
+    )]
+    NotIncludable {
+        /// The field that names it.
+        field: String,
+        /// What it names.
+        permission: String,
+        /// The word of the `roles` block.
+        roles: String,
+    },
     /// It breaks one of the rules on writes.
     #[error("{0}")]
     Rule(#[from] Box<Violation>),
@@ -46,7 +133,10 @@ pub enum Refusal {
         problem: ContextError,
     },
     /// A relation of run-time roles, which has calls of its own.
-    #[error("{relation:?} is generated; use AssignRole and UnassignRole")]
+    #[error(
+        "{relation:?} is generated: assignments of roles are written by AssignRole, UnassignRole \
+         and ChangeRole"
+    )]
     GeneratedRelation {
         /// The place of its update, from 0.
         update: usize,
@@ -155,9 +245,11 @@ pub enum Refusal {
     /// A template was to be loaded into a store that is no longer empty.
     #[error("the store is at revision {0} already; a template goes only into an empty one")]
     Begun(Token),
-    /// Stored tuples do not fit the new schema.
-    #[error("{count} tuples do not fit the new schema, such as {example}: {problem}")]
+    /// What is stored does not fit the new schema.
+    #[error("{count} {what} do not fit the new schema, such as {example}: {problem}")]
     SchemaWouldOrphan {
+        /// Of what: `tuples`, `locks`, `roles`.
+        what: &'static str,
         /// How many.
         count: u64,
         /// One of them.
@@ -191,6 +283,34 @@ impl Refusal {
             | Self::TupleNotFound { update, .. } => *update = place,
             _ => {}
         }
+    }
+}
+
+impl Refusal {
+    pub(super) fn malformed(field: &str, problem: impl Into<String>) -> Self {
+        Self::Malformed {
+            field: field.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(super) fn builtin(role: &RoleRef, problem: &'static str) -> Self {
+        Self::RoleBuiltin {
+            role: role.clone(),
+            problem,
+        }
+    }
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
+}
+
+fn known_modes(nearest: Option<&str>, known: &[String]) -> String {
+    match (nearest, known) {
+        (Some(_), _) => hint(nearest),
+        (None, []) => "; it has none".to_owned(),
+        (None, known) => format!("; it has {}", known.join(", ")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::eval::caveats::check_context;
-use crate::rules::{Act, Rules, Touch, minimums};
+use crate::rules::{Act, Rules, Target, Touch, minimums};
 use crate::schema::Schema;
 use crate::state::{Change, State};
 use crate::time::Timestamp;
@@ -38,6 +38,7 @@ pub(super) fn write(
     }
     let rules = Rules::new(state, schema, actor, &touches, now);
     rules.rights()?;
+    rules.seals(&[])?;
     for (place, precondition) in preconditions.iter().enumerate() {
         judge(state, place, precondition, now)?;
     }
@@ -58,10 +59,12 @@ pub(super) fn known_actor(schema: &Schema, actor: Option<&Subject>) -> Result<()
     let Some(actor) = actor else {
         return Ok(());
     };
-    match schema.knows_subject("actor", actor) {
-        Ok(()) => Ok(()),
-        Err(problem) => Err(Refusal::Actor(Box::new(problem))),
-    }
+    schema
+        .knows_subject("actor", actor)
+        .map_err(|problem| Refusal::Named {
+            field: "options.actor".to_owned(),
+            problem: Box::new(problem),
+        })
 }
 
 /// All that match, in commits of at most as many changes as a write may have updates.
@@ -115,26 +118,23 @@ pub(super) fn is_deletion(filter: &TupleFilter) -> bool {
 }
 
 /// Judges each tuple that a filter selects.
-fn may_revoke(
+pub(super) fn may_revoke(
     state: &State,
     schema: &Schema,
     tuples: &[Tuple],
     actor: Option<&Subject>,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    if actor.is_none() {
+    if actor.is_none() && state.locks.is_empty() {
         return Ok(());
     }
-    let touches = tuples.iter().filter_map(|tuple| {
-        Some(Touch {
-            update: None,
-            act: Act::Revoke,
-            tuple,
-            member: schema.relation_of(tuple)?,
-        })
-    });
+    let touches = tuples
+        .iter()
+        .filter_map(|tuple| Touch::revoked(schema, tuple));
     let touches: Vec<Touch<'_>> = touches.collect();
-    Rules::new(state, schema, actor, &touches, now).rights()?;
+    let rules = Rules::new(state, schema, actor, &touches, now);
+    rules.rights()?;
+    rules.seals(&[])?;
     Ok(())
 }
 
@@ -171,7 +171,7 @@ impl Standing {
     }
 }
 
-fn holds(tuple: &Tuple, now: Timestamp) -> bool {
+pub(super) fn holds(tuple: &Tuple, now: Timestamp) -> bool {
     tuple.expires_at.is_none_or(|end| now < end)
 }
 
@@ -246,7 +246,7 @@ pub(super) fn shape<'a>(
         update: Some(place),
         act: if grants { Act::Grant } else { Act::Revoke },
         tuple,
-        member,
+        target: Target::Relation(member),
     })
 }
 

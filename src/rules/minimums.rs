@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::schema::{MemberId, Schema};
+use crate::schema::Schema;
 use crate::state::{Change, State};
-use crate::tuple::{Object, Tuple};
+use crate::tuple::{Object, RoleRef, Tuple};
 
 use super::{Broken, Violation};
 
@@ -12,28 +12,27 @@ use super::{Broken, Violation};
 /// writer, trusted or not. Expiry lowers none: what expires was never counted.
 pub(crate) fn minimums(state: &State, schema: &Schema, changes: &[Change]) -> Result<(), Broken> {
     // What becomes of each tuple in the end: an import may grant one several times.
-    let mut after: HashMap<_, (&Tuple, MemberId, bool)> = HashMap::new();
+    let mut after: HashMap<_, (&Tuple, u64, bool)> = HashMap::new();
     for change in changes {
         let (tuple, counts) = match change {
             Change::Granted(tuple) => (tuple, tuple.is_plain()),
             Change::Revoked(tuple) => (tuple, false),
             _ => continue,
         };
-        if let Some(member) = with_minimum(schema, tuple) {
-            let name = (&tuple.resource, member, &tuple.subject);
-            after.insert(name, (tuple, member, counts));
+        if let Some(min) = minimum(schema, tuple) {
+            let name = (&tuple.resource, &tuple.relation, &tuple.subject);
+            after.insert(name, (tuple, min, counts));
         }
     }
-    let mut lowered: HashMap<(&Object, MemberId), (&Tuple, i64)> = HashMap::new();
-    for (tuple, member, counts) in after.into_values() {
+    let mut lowered: HashMap<(&Object, &str), (&Tuple, u64, i64)> = HashMap::new();
+    for (tuple, min, counts) in after.into_values() {
         let before = state.find(tuple).is_some_and(|stored| stored.is_plain());
-        let place = lowered.entry((&tuple.resource, member));
-        place.or_insert((tuple, 0)).1 += i64::from(before) - i64::from(counts);
+        let place = lowered.entry((&tuple.resource, &tuple.relation));
+        place.or_insert((tuple, min, 0)).2 += i64::from(before) - i64::from(counts);
     }
     let mut lowered: Vec<_> = lowered.into_iter().collect();
-    lowered.sort_by_key(|((resource, member), _)| (*resource, *member));
-    for ((_, member), (tuple, by)) in lowered {
-        let min = schema.member(member).relation().map_or(0, |r| r.min);
+    lowered.sort_by_key(|(place, _)| *place);
+    for (_, (tuple, min, by)) in lowered {
         if by > 0 {
             keeps(state, tuple, min, by.unsigned_abs())?;
         }
@@ -41,10 +40,19 @@ pub(crate) fn minimums(state: &State, schema: &Schema, changes: &[Change]) -> Re
     Ok(())
 }
 
-fn with_minimum(schema: &Schema, tuple: &Tuple) -> Option<MemberId> {
-    let member = schema.relation_of(tuple)?;
-    let relation = schema.member(member).relation()?;
-    (relation.min > 0).then_some(member)
+/// How many a relation, or the assignments of a built-in role on its owner, has to keep.
+fn minimum(schema: &Schema, tuple: &Tuple) -> Option<u64> {
+    let min = match RoleRef::of_relation(&tuple.relation) {
+        Some(role) => {
+            let (_, block) = schema.roles_named(role.block())?;
+            let builtin = block.builtins.iter().find(|one| *one.name == *role.key())?;
+            let is_owner = tuple.resource.id() == role.owner_id()
+                && tuple.resource.kind() == schema.names.type_name(block.owner);
+            if is_owner { builtin.min } else { 0 }
+        }
+        None => schema.member(schema.relation_of(tuple)?).relation()?.min,
+    };
+    (min > 0).then_some(min)
 }
 
 fn keeps(state: &State, tuple: &Tuple, min: u64, lowered: u64) -> Result<(), Broken> {

@@ -18,13 +18,13 @@ impl Rules<'_> {
         let granted: HashSet<_> = granted.collect();
         let touches = self.touches.iter().filter(|t| t.act == Act::Grant);
         for touch in touches.filter(|touch| granted.contains(&key(touch.tuple))) {
-            let Some(rule) = self.relation(touch.member).and_then(|r| r.requires) else {
+            let Some(rule) = self.relation(touch).and_then(|r| r.requires) else {
                 continue;
             };
             let Tuple {
                 resource, subject, ..
             } = touch.tuple;
-            if !self.has(rule, resource, subject.as_ref(), When::After)? {
+            if !self.has_free(rule, resource, subject.as_ref(), When::After)? {
                 return Err(Box::new(Violation::RequirementNotMet {
                     update: touch.update,
                     tuple: touch.tuple.name(),

@@ -5,8 +5,8 @@ use crate::schema::MemberId;
 use crate::state::State;
 use crate::tuple::{Object, Subject};
 
-use super::violation::{Denied, Needed, Verb};
-use super::{Act, Broken, Rules, Touch, Violation, When};
+use super::violation::{Denied, Needed};
+use super::{Act, Broken, Rules, Target, Touch, Violation, When};
 
 /// Of how many subjects a refusal says that they have the right.
 const HOLDERS: usize = 3;
@@ -28,29 +28,33 @@ impl<'a> Rules<'a> {
     }
 
     fn right(&self, touch: &Touch<'a>, actor: &'a Subject) -> Result<(), Broken> {
-        if self.is_own(touch, actor) {
+        let member = match &touch.target {
+            Target::Relation(member) => *member,
+            Target::Assignment(role, roles) => {
+                return self.assignment_right(touch, role, *roles, actor);
+            }
+        };
+        let relation = self.relation(touch);
+        let granted_by = relation.and_then(|relation| relation.granted_by);
+        if granted_by.is_some() && is_own(touch, actor) && !self.schema.reach().keeps_out(member) {
             return Ok(());
         }
         let resource = &touch.tuple.resource;
-        let relation = self.relation(touch.member);
-        let rule = relation.and_then(|relation| match touch.act {
-            Act::Grant => relation.granted_by,
-            Act::Revoke => relation.revoked_by.or(relation.granted_by),
-        });
+        let rule = match touch.act {
+            Act::Grant => granted_by,
+            Act::Revoke => relation.and_then(|r| r.revoked_by).or(granted_by),
+        };
         let Some(rule) = rule else {
-            return Err(denied(touch, actor, None));
+            return Err(denied(touch, resource, actor, None));
         };
-        let when = match self.is_new(resource) {
-            true => When::After,
-            false => When::Before,
-        };
-        let walks = self.schema.reach().walks(self.schema, rule, touch.member);
+        let when = self.when(resource);
+        let walks = self.schema.reach().walks(self.schema, rule, member);
         // Of a new resource with parents the second judgement is the only one: all of its parents
         // are of this write's making.
         let alone_is_enough = walks && when == When::After;
         if !alone_is_enough && !self.has(rule, resource, actor.as_ref(), when)? {
-            let needed = self.needed(rule, touch, actor, self.state_of(when));
-            return Err(denied(touch, actor, Some(needed)));
+            let needed = self.needed(rule, resource, actor, self.state_of(when));
+            return Err(denied(touch, resource, actor, Some(needed)));
         }
         if walks {
             return self.right_by_this_alone(rule, touch, actor, when);
@@ -58,13 +62,12 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    /// An actor may give up what it has itself, but for what keeps it out of something.
-    fn is_own(&self, touch: &Touch<'_>, actor: &Subject) -> bool {
-        let granted_by = self.relation(touch.member).and_then(|r| r.granted_by);
-        touch.act == Act::Revoke
-            && touch.tuple.subject == *actor
-            && granted_by.is_some()
-            && !self.schema.reach().keeps_out(touch.member)
+    /// On which state a right on a resource is judged.
+    pub(super) fn when(&self, resource: &Object) -> When {
+        match self.is_new(resource) {
+            true => When::After,
+            false => When::Before,
+        }
     }
 
     /// Judges with the relation that is written holding the written tuple and no other, so that
@@ -87,23 +90,28 @@ impl<'a> Rules<'a> {
         if has {
             return Ok(());
         }
-        let mut needed = self.needed(rule, touch, actor, alone.as_ref().unwrap_or(base));
+        let mut needed = self.needed(rule, resource, actor, alone.as_ref().unwrap_or(base));
         needed.through = Some(touch.tuple.subject.to_string());
-        Err(denied(touch, actor, Some(needed)))
+        Err(denied(touch, resource, actor, Some(needed)))
     }
 
     /// Whether nothing that stands, live or expired, names the resource.
-    pub(super) fn is_new(&self, resource: &'a Object) -> bool {
+    fn is_new(&self, resource: &Object) -> bool {
         let known = self.new.borrow().get(resource).copied();
         known.unwrap_or_else(|| {
             let new = !self.state.mentions(resource.as_ref());
-            self.new.borrow_mut().insert(resource, new);
+            self.new.borrow_mut().insert(resource.clone(), new);
             new
         })
     }
 
-    fn needed(&self, rule: MemberId, touch: &Touch<'_>, actor: &Subject, on: &State) -> Needed {
-        let resource = &touch.tuple.resource;
+    pub(super) fn needed(
+        &self,
+        rule: MemberId,
+        resource: &Object,
+        actor: &Subject,
+        on: &State,
+    ) -> Needed {
         Needed {
             rule: self.schema.member(rule).name.to_string(),
             expression: self.schema.text_of(rule),
@@ -126,6 +134,7 @@ impl<'a> Rules<'a> {
                 subject: subject.as_ref(),
                 member: rule,
                 resource: resource.as_ref(),
+                free: false,
             };
             eval::judge(on, &judged, self.now, WORK) == Ok(Decision::Allowed)
         };
@@ -136,18 +145,38 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn denied(touch: &Touch<'_>, actor: &Subject, needed: Option<Needed>) -> Broken {
+/// Whether an actor gives up what is its own: what it has may be given up, but for what keeps it
+/// out of something.
+pub(super) fn is_own(touch: &Touch<'_>, actor: &Subject) -> bool {
+    touch.act == Act::Revoke && touch.tuple.subject == *actor
+}
+
+/// `resource` is where the rule is judged.
+pub(super) fn denied(
+    touch: &Touch<'_>,
+    resource: &Object,
+    actor: &Subject,
+    needed: Option<Needed>,
+) -> Broken {
     let tuple = touch.tuple;
     Box::new(Violation::Denied(Denied {
         update: touch.update,
         actor: actor.clone(),
-        verb: match touch.act {
-            Act::Grant => Verb::Grant,
-            Act::Revoke => Verb::Revoke,
+        deed: match (touch.act, &touch.target) {
+            (Act::Grant, Target::Relation(_)) => format!("grant {}", tuple.name()),
+            (Act::Revoke, Target::Relation(_)) => format!("revoke {}", tuple.name()),
+            (Act::Grant, Target::Assignment(role, _)) => {
+                format!("assign {role} on {} to {}", tuple.resource, tuple.subject)
+            }
+            (Act::Revoke, Target::Assignment(role, _)) => {
+                format!(
+                    "unassign {role} on {} from {}",
+                    tuple.resource, tuple.subject
+                )
+            }
         },
-        what: tuple.name(),
-        resource: tuple.resource.clone(),
-        relation: tuple.relation.to_string(),
+        resource: resource.clone(),
+        what: tuple.relation.to_string(),
         needed,
     }))
 }

@@ -1,7 +1,9 @@
 //! Which rule a write broke, and what would have been needed.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::state::HeldLock;
 use crate::tuple::{Object, Subject};
 
 /// Which rule a write broke.
@@ -44,6 +46,9 @@ pub enum Violation {
         /// How many would be left.
         left: u64,
     },
+    /// A lock seals a resource that is written, or arrives by a tuple that is taken away.
+    #[error("{0}")]
+    Sealed(Box<Sealed>),
     /// A rule needs more tuple reads than it may take.
     #[error("judging `{rule}` on {resource} needs more than {limit} tuple reads")]
     TooComplex {
@@ -63,25 +68,14 @@ pub struct Denied {
     pub update: Option<usize>,
     /// Who may not.
     pub actor: Subject,
-    /// What it may not do.
-    pub verb: Verb,
-    /// With what: a tuple without caveat and expiry.
-    pub what: String,
+    /// What it may not do: `grant organization:acme#owner@user:bob`.
+    pub deed: String,
     /// The resource on which the rule is judged.
     pub resource: Object,
-    /// The relation that is written.
-    pub relation: String,
+    /// The relation, role or lock mode that it is about.
+    pub what: String,
     /// What it would need; `None` where nothing helps but trust.
     pub needed: Option<Needed>,
-}
-
-/// What is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// A tuple is granted.
-    Grant,
-    /// A tuple is revoked.
-    Revoke,
 }
 
 /// A rule that an actor does not pass.
@@ -97,33 +91,23 @@ pub struct Needed {
     pub holders: Vec<String>,
 }
 
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Grant => "grant",
-            Self::Revoke => "revoke",
-        })
-    }
-}
-
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             actor,
-            verb,
-            what,
+            deed,
             resource,
-            relation,
+            what,
             needed,
             ..
         } = self;
-        write!(f, "{actor} may not {verb} {what}: ")?;
+        write!(f, "{actor} may not {deed}: ")?;
         let Some(needed) = needed else {
-            let kind = resource.kind();
             return write!(
                 f,
-                "{kind}#{relation} says nobody by whom it is granted, so that only trusted callers \
-                 that name no actor write it"
+                "the schema says nobody by whom `{what}` of {} is granted, so that only trusted \
+                 callers that name no actor write it",
+                resource.kind()
             );
         };
         let Needed {
@@ -140,6 +124,56 @@ impl fmt::Display for Denied {
             [] => Ok(()),
             [one] => write!(f, "; {one} has that"),
             [all @ .., last] => write!(f, "; {} and {last} have that", all.join(", ")),
+        }
+    }
+}
+
+/// A lock that stands against a write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed {
+    /// The resource that is written.
+    pub resource: String,
+    /// The lock.
+    pub lock: Arc<HeldLock>,
+    /// Whether the write would take away the tuple by which the lock arrives: that one.
+    pub way_round: Option<String>,
+    /// Whether nobody was named: a seal asks for an actor.
+    pub no_actor: bool,
+    /// What an actor would need, as the schema says it; `None` where it says nothing.
+    pub needed: Option<String>,
+}
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            resource,
+            lock,
+            way_round,
+            no_actor,
+            needed,
+        } = self;
+        let HeldLock {
+            id,
+            resource: on,
+            mode,
+            reason,
+            expires_at,
+            ..
+        } = &**lock;
+        match way_round {
+            None => write!(f, "{resource} is sealed")?,
+            Some(tuple) => write!(f, "{tuple} can't be taken away while a lock arrives by it")?,
+        }
+        write!(f, ": {mode} {id:?} is held on {on} ({reason})")?;
+        if let Some(end) = expires_at {
+            write!(f, " until {end}")?;
+        }
+        match (needed, no_actor, way_round) {
+            (_, true, _) => f.write_str("; a write has to name an actor that passes it"),
+            (Some(needed), _, None) => write!(f, "; it lets pass whoever has `{needed}`"),
+            (Some(needed), _, Some(_)) => write!(f, "; it may be lifted by whoever has `{needed}`"),
+            (None, _, None) => f.write_str("; it lets nobody pass"),
+            (None, _, Some(_)) => f.write_str("; only trusted callers may lift it"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a tuple fits the schema: its names are known, and some alternative of its relation's
 //! type takes its subject with just that caveat and expiry.
 
-use crate::tuple::{RoleRef, Subject, Tuple, TupleFilter};
+use crate::tuple::{Object, RoleRef, Subject, Tuple, TupleFilter};
 
 use super::{
     CaveatId, MemberId, RelId, Relation, RolesDef, RolesId, Schema, SubjectForm, SubjectType,
@@ -209,6 +209,18 @@ impl Schema {
     ) -> Result<(), NotAdmitted> {
         let kind = self.known_type(field, subject.kind())?;
         self.form_of(kind, subject).map(drop)
+    }
+
+    /// The type of an object. `field` is what names it.
+    ///
+    /// # Errors
+    /// A type that the schema does not have.
+    pub(crate) fn knows_object(
+        &self,
+        field: &'static str,
+        object: &Object,
+    ) -> Result<TypeId, NotAdmitted> {
+        self.known_type(field, object.kind())
     }
 
     /// The relation of a stored tuple, where the schema has it.

@@ -56,6 +56,11 @@ impl Reach {
     pub(crate) fn keeps_out(&self, relation: MemberId) -> bool {
         self.negated.members.contains(&relation)
     }
+
+    /// The same of the assignments of these roles.
+    pub(crate) fn roles_keep_out(&self, roles: RolesId) -> bool {
+        self.negated.roles.contains(&roles)
+    }
 }
 
 struct Search<'s> {

@@ -55,13 +55,15 @@ impl Services {
         let most = options.max_message_bytes;
         let check = services::Check::new(check::Checks::new(engine.clone()));
         let grant = services::Grant::new(grant::Grants::new(engine.clone()));
+        let lock = services::Lock::new(lock::Locks::new(engine.clone()));
+        let role = services::Role::new(role::Roles::new(engine.clone()));
         let schema = services::Schema::new(schema::Schemas::new(engine.clone()));
         let watch = services::Watch::new(watch::Watches::new(engine.clone()));
         Ok(Self {
             check: check.max_decoding_message_size(most),
             grant: grant.max_decoding_message_size(most),
-            lock: services::Lock::new(lock::Locks).max_decoding_message_size(most),
-            role: services::Role::new(role::Roles).max_decoding_message_size(most),
+            lock: lock.max_decoding_message_size(most),
+            role: role.max_decoding_message_size(most),
             schema: schema.max_decoding_message_size(most),
             watch: watch.max_decoding_message_size(most),
             others: early(health)?,

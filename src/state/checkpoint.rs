@@ -82,6 +82,10 @@ struct SavedAnswer {
     revoked: u64,
     #[prost(string, repeated, tag = "9")]
     changes: Vec<String>,
+    #[prost(message, optional, tag = "10")]
+    lock: Option<SavedLock>,
+    #[prost(message, optional, tag = "11")]
+    role: Option<SavedRole>,
 }
 
 impl State {
@@ -180,6 +184,8 @@ fn saved((caller, key, kept): (&Arc<str>, &Arc<str>, &Kept)) -> SavedAnswer {
         granted: kept.granted,
         revoked: kept.revoked,
         changes: kept.changes.to_vec(),
+        lock: kept.lock.as_deref().map(Into::into),
+        role: kept.role.as_deref().map(Into::into),
     }
 }
 
@@ -194,10 +200,26 @@ fn answers_of(saved: &[SavedAnswer]) -> io::Result<Answers> {
             granted: one.granted,
             revoked: one.revoked,
             changes: one.changes.clone().into(),
+            lock: read_lock(one.lock.clone()).map_err(|problem| bad(&problem))?,
+            role: read_role(one.role.clone()).map_err(|problem| bad(&problem))?,
         };
         answers = answers.with(&one.caller.as_str().into(), &one.key.as_str().into(), kept);
     }
     Ok(answers)
+}
+
+fn read_lock(saved: Option<SavedLock>) -> Result<Option<Arc<HeldLock>>, String> {
+    let read = |one: SavedLock| -> Result<HeldLock, Unsaved> { one.try_into() };
+    let lock = saved.map(read).transpose();
+    lock.map(|lock| lock.map(Arc::new))
+        .map_err(|problem| format!("a kept lock is wrong: {problem}"))
+}
+
+fn read_role(saved: Option<SavedRole>) -> Result<Option<Arc<RoleRecord>>, String> {
+    let read = |one: SavedRole| -> Result<RoleRecord, Unsaved> { one.try_into() };
+    let role = saved.map(read).transpose();
+    role.map(|role| role.map(Arc::new))
+        .map_err(|problem| format!("a kept role is wrong: {problem}"))
 }
 
 fn locks_of(saved: Vec<SavedLock>, seed: u64) -> Result<Locks, String> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{HeldLock, RoleRecord};
 use crate::revision::Revision;
 use crate::time::Timestamp;
 
@@ -26,6 +27,10 @@ pub struct Kept {
     pub revoked: u64,
     /// What a new schema changed.
     pub changes: Arc<[String]>,
+    /// The lock that it placed, renewed or lifted.
+    pub lock: Option<Arc<HeldLock>>,
+    /// The role that it made or edited.
+    pub role: Option<Arc<RoleRecord>>,
 }
 
 /// A caller, and a key of it.
@@ -127,6 +132,8 @@ mod tests {
             granted: 0,
             revoked: 0,
             changes: Arc::new([]),
+            lock: None,
+            role: None,
         }
     }
 

@@ -180,7 +180,8 @@ fn is_filled(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap();
     let filled = "Check BatchCheck ListPermissions ListResources ListSubjects Grant Revoke Write \
                   ReadTuples Import Export WriteSchema ReadSchema WatchChanges AckChanges \
-                  ListWatchers";
+                  ListWatchers Lock Unlock RenewLock ListLocks CreateRole UpdateRole DeleteRole \
+                  ListRoles AssignRole UnassignRole ChangeRole";
     filled.split(' ').any(|name| name == method)
 }
 

@@ -11,4 +11,6 @@
 #[allow(dead_code)]
 mod world;
 
+mod locks;
+mod roles;
 mod tuples;

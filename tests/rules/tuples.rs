@@ -40,25 +40,43 @@ definition folder {
     permission edit = editor + parent->edit
 }";
 
-async fn engine(text: &str) -> Engine {
+pub(crate) async fn engine(text: &str) -> Engine {
     let clock = TestClock::at(1_000);
     let engine = Engine::open(Box::new(store()), clock.options()).unwrap();
     engine.write(schema(text), None).await.unwrap();
     engine
 }
 
-fn by(actor: &str, mut command: Command) -> Command {
+pub(crate) fn by(actor: &str, mut command: Command) -> Command {
     command.options.actor = (!actor.is_empty()).then(|| actor.parse().unwrap());
     command
 }
 
 /// What comes of a command: `granted/revoked`, or the refusal. A dry run has to say the same.
-async fn outcome(engine: &Engine, command: Command) -> String {
+pub(crate) async fn outcome(engine: &Engine, command: Command) -> String {
     let mut dry = command.clone();
     dry.options.dry_run = true;
     let tried = engine.write(dry, None).await;
     let done = engine.write(command, None).await;
     let text = |outcome: Result<portcullis::engine::Written, _>| match outcome {
+        Ok(portcullis::engine::Written {
+            lock: Some(lock), ..
+        }) => {
+            let end = lock
+                .expires_at
+                .map_or("ever".to_owned(), |end| end.to_string());
+            format!("{} #{} until {end}", lock.id, lock.fencing_token)
+        }
+        Ok(portcullis::engine::Written {
+            role: Some(role), ..
+        }) => {
+            format!(
+                "{} {:?} {}",
+                role.record.role,
+                &*role.record.title,
+                role.record.permissions.join(" ")
+            )
+        }
         Ok(written) => format!("{}/{}", written.granted, written.revoked),
         Err(error) => format!("{error}"),
     };
@@ -143,7 +161,7 @@ async fn who_may_grant_and_revoke() {
             (
                 "user:alice",
                 &["+application:shop#note@user:alice"],
-                "application#note says nobody by whom it is granted",
+                "the schema says nobody by whom `note` of application is granted",
             ),
             ("", &["+application:shop#note@user:alice"], "1/0"),
             // Nobody hangs from somebody else's word: an unknown actor, and one of a wrong type.

@@ -160,7 +160,7 @@ fn definition(schema: &Schema, def: &TypeDef) -> proto::Definition {
     }
 }
 
-fn detail(def: &TypeDef, member: &Member) -> proto::AssignablePermission {
+pub(super) fn detail(def: &TypeDef, member: &Member) -> proto::AssignablePermission {
     proto::AssignablePermission {
         permission: format!("{}.{}", def.name, member.name),
         group: member.doc.group.clone().unwrap_or_default(),

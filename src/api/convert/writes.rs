@@ -120,7 +120,7 @@ fn updates_only(updates: Vec<Update>) -> Action {
 }
 
 /// Callers are not told apart before they have names.
-fn command(action: Action, options: WriteOptions) -> Command {
+pub(super) fn command(action: Action, options: WriteOptions) -> Command {
     Command {
         action,
         options,

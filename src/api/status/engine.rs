@@ -7,7 +7,6 @@ use crate::api::convert::{Malformed, Problem};
 use crate::engine::{EngineError, WriteOutcome};
 use crate::eval::CheckError;
 use crate::plan::Refusal;
-use crate::rules::{Denied, Needed, Violation};
 use crate::schema::admit::NotAdmitted;
 use crate::schema::diagnostic::{Diagnostic, Severity};
 
@@ -54,6 +53,7 @@ impl From<Malformed> for Failure {
             Problem::Revision(_) => reason::MALFORMED_REVISION,
             Problem::TooLarge { .. } => reason::TOO_LARGE,
             Problem::FilterEmpty => reason::FILTER_EMPTY,
+            Problem::Ttl(_) => reason::TTL_INVALID,
             Problem::Missing(_)
             | Problem::Enum { .. }
             | Problem::TooDeep { .. }
@@ -205,8 +205,20 @@ fn refused(refusal: Refusal, shape: Shape<'_>) -> Failure {
     let failure = |reason: Reason| Failure::new(reason, message.clone());
     match refusal {
         Refusal::NoSchema => failure(reason::NO_SCHEMA),
-        Refusal::Actor(problem) => not_admitted(&problem, message).at("options.actor"),
-        Refusal::Rule(violation) => violated(*violation, &message, shape),
+        Refusal::Named { field, problem } => not_admitted(&problem, message).at(field),
+        Refusal::Malformed { field, .. } => failure(reason::MALFORMED_REQUEST).at(field),
+        refusal @ (Refusal::UnknownLockMode { .. }
+        | Refusal::ReasonRequired
+        | Refusal::TtlInvalid(_)
+        | Refusal::LockExists(_)
+        | Refusal::LockNotFound(_)) => rules::of_lock(refusal, &message),
+        refusal @ (Refusal::RoleExists(_)
+        | Refusal::RoleNotFound { .. }
+        | Refusal::RoleBuiltin { .. }
+        | Refusal::RoleKeyTaken { .. }
+        | Refusal::UnknownPermission { .. }
+        | Refusal::NotIncludable { .. }) => rules::of_role(refusal, &message),
+        Refusal::Rule(violation) => rules::violated(*violation, &message, shape),
         Refusal::NothingToDo => failure(reason::MALFORMED_REQUEST).at(shape.path("updates")),
         Refusal::NotAdmitted {
             update,
@@ -280,79 +292,15 @@ fn refused(refusal: Refusal, shape: Shape<'_>) -> Failure {
             .at("if_revision")
             .with("asked", asked)
             .with("epoch", epoch),
-        Refusal::SchemaWouldOrphan { count, example, .. } => failure(reason::SCHEMA_WOULD_ORPHAN)
+        Refusal::SchemaWouldOrphan {
+            what,
+            count,
+            example,
+            problem: _,
+        } => failure(reason::SCHEMA_WOULD_ORPHAN)
+            .with("what", what)
             .with("count", count)
             .with("example", example),
-    }
-}
-
-/// A rule on writes: its metadata names the rule, where it was judged, and what it needed.
-fn violated(violation: Violation, message: &str, shape: Shape<'_>) -> Failure {
-    let failure = |reason: Reason| Failure::new(reason, message);
-    match violation {
-        Violation::Denied(denied) => {
-            let Denied {
-                update,
-                actor,
-                verb: _,
-                what,
-                resource,
-                relation,
-                needed,
-            } = denied;
-            let failure = failure(reason::ACTOR_NOT_ALLOWED)
-                .at_some(update.map(|place| shape.update(place)))
-                .with("actor", actor)
-                .with("what", what)
-                .with("resource", resource)
-                .with("relation", relation);
-            let Some(needed) = needed else {
-                return failure;
-            };
-            let Needed {
-                rule,
-                expression,
-                through,
-                holders,
-            } = needed;
-            failure
-                .with("rule", rule)
-                .with("needed", expression)
-                .with_some("through", through)
-                .with_some("held_by", (!holders.is_empty()).then(|| holders.join(", ")))
-        }
-        Violation::RequirementNotMet {
-            update,
-            tuple,
-            subject,
-            resource,
-            relation,
-            needed,
-        } => failure(reason::REQUIREMENT_NOT_MET)
-            .at_some(update.map(|place| shape.update(place)))
-            .with("tuple", tuple)
-            .with("subject", subject)
-            .with("resource", resource)
-            .with("relation", relation)
-            .with("needed", needed),
-        Violation::MinimumViolated {
-            resource,
-            relation,
-            min,
-            left,
-        } => failure(reason::MINIMUM_VIOLATED)
-            .with("resource", resource)
-            .with("relation", relation)
-            .with("min", min)
-            .with("left", left),
-        Violation::TooComplex {
-            rule,
-            resource,
-            limit,
-        } => failure(reason::TOO_COMPLEX)
-            .with("rule", rule)
-            .with("resource", resource)
-            .with("limit", limit),
     }
 }
 
@@ -422,6 +370,8 @@ fn not_admitted(problem: &NotAdmitted, message: String) -> Failure {
             .with("allowed", allowed),
     }
 }
+
+mod rules;
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::super::ast::{self, Choice, Clauses, Expr as TreeExpr, Item, Name, Statement, Tree};
 use super::super::lexer::Span;
 use super::super::{
-    AssignsDef, BuiltinDef, Doc, Expr, LockDef, Member, MemberId, MemberKind, RelId, Relation,
-    RolesId, Sites, SubjectForm, SubjectType, TypeId,
+    AssignsDef, BuiltinDef, Doc, LockDef, Member, MemberId, MemberKind, RelId, Relation, RolesId,
+    Sites, SubjectForm, SubjectType, TypeId,
 };
 use super::Compiler;
 use super::expr::Place;
@@ -427,10 +427,10 @@ impl Compiler<'_, '_> {
     }
 
     fn must_say_any(&mut self, roles: RolesId, id: MemberId, span: Span) {
-        let member = self.schema.member(id);
-        if matches!(&member.kind, MemberKind::Permission(expr) if says_any(expr, roles)) {
+        if self.schema.is_includable(roles, id) {
             return;
         }
+        let member = self.schema.member(id);
         let word = self.schema.roles.get(usize::from(roles.0));
         let word = word.map_or("", |roles| &roles.name).to_owned();
         let message = format!("`{}` can't be included in a role", member.name);
@@ -448,16 +448,4 @@ fn assignable(held_by: &[SubjectType]) -> Vec<SubjectType> {
     let mut subjects: Vec<SubjectType> = held_by.to_vec();
     subjects.extend(ending.filter(|subject| !held_by.contains(subject)));
     subjects
-}
-
-/// Whether an expression says `any` of these roles; its depth was bounded by the parser.
-fn says_any(expr: &Expr, roles: RolesId) -> bool {
-    match expr {
-        Expr::AnyRole(id) => *id == roles,
-        Expr::Union(parts) | Expr::Intersection(parts) => {
-            parts.iter().any(|part| says_any(part, roles))
-        }
-        Expr::Exclusion(left, right) => says_any(left, roles) || says_any(right, roles),
-        _ => false,
-    }
 }

@@ -1,0 +1,260 @@
+//! Roles: what they include, who may edit and assign them, and that nobody gives what they lack.
+
+use std::sync::Arc;
+
+use crate::schema::{BuiltinDef, MemberId, RolesDef, RolesId, Schema, SubjectForm, TypeId};
+use crate::state::{RoleRecord, State};
+use crate::tuple::{Object, ObjectRef, RoleRef, Subject, SubjectRef, Tuple};
+
+use super::rights::{denied, is_own};
+use super::violation::{Denied, Needed};
+use super::{Act, Broken, Rules, Touch, Violation, When};
+
+/// The id of objects that no tuple can name: a role is judged on what nobody has made yet.
+const IMAGINED: &str = "\u{7f}imagined";
+
+/// A role, made at run time or built in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleView {
+    /// What it is and includes.
+    pub record: Arc<RoleRecord>,
+    /// Whether the schema has it.
+    pub builtin: bool,
+}
+
+/// The role of this reference, where there is one: each owner has all built-in ones.
+pub(crate) fn role_of(state: &State, schema: &Schema, role: &RoleRef) -> Option<RoleView> {
+    let (id, block) = schema.roles_named(role.block())?;
+    let builtin = builtin_of(block, role);
+    let stored = state.roles.get(role.as_str());
+    let record = match (stored, builtin) {
+        (_, Some(def)) if def.includes.is_none() => Arc::new(unedited(schema, id, role, def)),
+        (Some(record), _) => Arc::clone(record),
+        (None, Some(def)) => Arc::new(unedited(schema, id, role, def)),
+        (None, None) => return None,
+    };
+    Some(RoleView {
+        record,
+        builtin: builtin.is_some(),
+    })
+}
+
+fn builtin_of<'s>(block: &'s RolesDef, role: &RoleRef) -> Option<&'s BuiltinDef> {
+    block.builtins.iter().find(|one| *one.name == *role.key())
+}
+
+fn unedited(schema: &Schema, id: RolesId, role: &RoleRef, def: &BuiltinDef) -> RoleRecord {
+    let includes = def.includes.clone();
+    let includes = includes.unwrap_or_else(|| schema.includable(id));
+    let mut permissions: Vec<Arc<str>> = (includes.iter())
+        .map(|member| schema.full_name(*member).into())
+        .collect();
+    permissions.sort();
+    permissions.dedup();
+    RoleRecord {
+        role: role.clone(),
+        owner: owner_of(schema, id, role),
+        title: Arc::clone(&def.name),
+        permissions,
+    }
+}
+
+/// The object that a role belongs to.
+fn owner_of(schema: &Schema, id: RolesId, role: &RoleRef) -> Object {
+    let block = schema.roles.get(usize::from(id.0));
+    let kind = block.map_or("", |block| schema.names.type_name(block.owner));
+    ObjectRef::known(kind, role.owner_id()).to_object()
+}
+
+impl<'a> Rules<'a> {
+    /// Whether the actor may assign or unassign a role.
+    pub(super) fn assignment_right(
+        &self,
+        touch: &Touch<'a>,
+        role: &RoleRef,
+        roles: RolesId,
+        actor: &'a Subject,
+    ) -> Result<(), Broken> {
+        let schema = self.schema;
+        let block = schema.roles.get(usize::from(roles.0));
+        let builtin = block.and_then(|block| builtin_of(block, role));
+        let kind = schema.type_named(touch.tuple.resource.kind());
+        let assigns = kind.and_then(|kind| schema.assigns(kind.id, roles));
+        // What a built-in role says of itself replaces what is said where it is assigned.
+        let own_rule = builtin.and_then(|builtin| builtin.granted_by);
+        let (rule, judged_on) = match own_rule {
+            Some(rule) => (Some(rule), owner_of(schema, roles, role)),
+            None => {
+                let rule = assigns.and_then(|assigns| assigns.granted_by);
+                (rule, touch.tuple.resource.clone())
+            }
+        };
+        let Some(rule) = rule else {
+            return Err(denied(touch, &judged_on, actor, None));
+        };
+        if is_own(touch, actor) && !schema.reach().roles_keep_out(roles) {
+            return Ok(());
+        }
+        let when = self.when(&judged_on);
+        if !self.has(rule, &judged_on, actor.as_ref(), when)? {
+            let needed = self.needed(rule, &judged_on, actor, self.state_of(when));
+            return Err(denied(touch, &judged_on, actor, Some(needed)));
+        }
+        let capped = own_rule.is_none() && assigns.is_some_and(|assigns| assigns.capped);
+        if capped && touch.act == Act::Grant {
+            let included = role_of(self.state, schema, role).map(|role| role.record);
+            let included = included.map_or(Vec::new(), |record| record.permissions.clone());
+            let lacking =
+                self.lacking(actor, roles, &included, &judged_on, when, Scope::Assigned)?;
+            if let Some(permission) = lacking {
+                let needed = capped_by(&permission);
+                return Err(denied(touch, &judged_on, actor, Some(needed)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the actor may make, edit or delete a role of this owner, and give it `added`.
+    pub(crate) fn may_edit_role(
+        &self,
+        deed: &str,
+        role: &RoleRef,
+        roles: RolesId,
+        added: &[Arc<str>],
+    ) -> Result<(), Broken> {
+        let Some(actor) = self.actor else {
+            return Ok(());
+        };
+        let owner = owner_of(self.schema, roles, role);
+        let refuse = |needed| {
+            Err(Box::new(Violation::Denied(Denied {
+                update: None,
+                actor: actor.clone(),
+                deed: deed.to_owned(),
+                resource: owner.clone(),
+                what: role.block().to_owned(),
+                needed,
+            })))
+        };
+        let block = self.schema.roles.get(usize::from(roles.0));
+        let Some(rule) = block.and_then(|block| block.granted_by) else {
+            return refuse(None);
+        };
+        if !self.has(rule, &owner, actor.as_ref(), When::Before)? {
+            return refuse(Some(self.needed(rule, &owner, actor, self.state)));
+        }
+        if block.is_some_and(|block| block.capped) {
+            let scope = Scope::Owned;
+            let lacking = self.lacking(actor, roles, added, &owner, When::Before, scope)?;
+            if let Some(permission) = lacking {
+                return refuse(Some(capped_by(&permission)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first of these permissions that the actor does not have on a resource: of a type below
+    /// on an imagined resource that hangs there by the relations over which roles are inherited.
+    fn lacking(
+        &self,
+        actor: &'a Subject,
+        roles: RolesId,
+        permissions: &[Arc<str>],
+        on: &Object,
+        when: When,
+        scope: Scope,
+    ) -> Result<Option<Arc<str>>, Broken> {
+        let below = self.imagined_below(roles, on);
+        for name in permissions {
+            let Some(member) = self.schema.includable_named(roles, name) else {
+                continue;
+            };
+            let kind = self
+                .schema
+                .names
+                .type_name(self.schema.member(member).owner);
+            let has = if kind == on.kind() {
+                self.has(member, on, actor.as_ref(), when)?
+            } else if below.iter().any(|tuple| tuple.resource.kind() == kind) {
+                let imagined = self
+                    .state_of(when)
+                    .with_tuples(below.iter().map(|t| (t, true)));
+                let resource = ObjectRef::known(kind, IMAGINED).to_object();
+                self.judge(&imagined, member, &resource, actor.as_ref())?
+            } else {
+                // What an assignment does not reach it does not hand out.
+                scope == Scope::Assigned
+            };
+            if !has {
+                return Ok(Some(Arc::clone(name)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The tuples by which one imagined resource of each type below hangs under `on`.
+    fn imagined_below(&self, roles: RolesId, on: &Object) -> Vec<Tuple> {
+        let schema = self.schema;
+        let Some(top) = schema.type_named(on.kind()) else {
+            return Vec::new();
+        };
+        let mut level: Vec<TypeId> = vec![top.id];
+        let mut reached: Vec<TypeId> = level.clone();
+        let mut tuples = Vec::new();
+        while !level.is_empty() {
+            let mut next = Vec::new();
+            for kind in schema
+                .types
+                .iter()
+                .filter(|kind| !reached.contains(&kind.id))
+            {
+                let assigns = schema.assigns(kind.id, roles);
+                for via in assigns.iter().flat_map(|assigns| &assigns.inherits) {
+                    for parent in level.iter().filter(|parent| leads(schema, *via, **parent)) {
+                        let parent = match *parent == top.id {
+                            true => SubjectRef::known(on.kind(), on.id(), None),
+                            false => {
+                                SubjectRef::known(schema.names.type_name(*parent), IMAGINED, None)
+                            }
+                        };
+                        let child = ObjectRef::known(&kind.name, IMAGINED);
+                        let relation = &schema.member(*via).name;
+                        tuples.extend(Tuple::new(child, relation, parent).ok());
+                        if !next.contains(&kind.id) {
+                            next.push(kind.id);
+                        }
+                    }
+                }
+            }
+            reached.extend(&next);
+            level = next;
+        }
+        tuples
+    }
+}
+
+/// What a role's permissions are judged for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// An edit: it may be assigned anywhere.
+    Owned,
+    /// An assignment, which reaches what is below.
+    Assigned,
+}
+
+fn leads(schema: &Schema, via: MemberId, kind: TypeId) -> bool {
+    let relation = schema.member(via).relation();
+    let subjects = relation.map_or(&[][..], |relation| &relation.subjects);
+    subjects
+        .iter()
+        .any(|subject| subject.kind == kind && subject.form != SubjectForm::Wildcard)
+}
+
+fn capped_by(permission: &str) -> Needed {
+    Needed {
+        rule: "capped".to_owned(),
+        expression: permission.to_owned(),
+        through: None,
+        holders: Vec::new(),
+    }
+}
