@@ -253,7 +253,10 @@ fn the_commands_of_the_readme_work() {
         let server = servers.of(&template);
         for line in code.iter().filter(|line| line.starts_with("portcullis ")) {
             // What serves does not end: whether the line is understood is seen by its help.
-            let endless = line.starts_with("portcullis serve");
+            let endless = ["serve", "sidecar", "watch"].iter().any(|command| {
+                let rest = line.strip_prefix("portcullis ");
+                rest.and_then(|rest| rest.split(' ').next()) == Some(command)
+            });
             let line = match (endless, line.split_once('#')) {
                 (true, Some((command, _))) => format!("{command} --help"),
                 (true, None) => format!("{line} --help"),
