@@ -13,14 +13,19 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::revision::Token;
 
 mod banner;
+mod bench;
 mod changes;
 mod check;
 mod client;
+mod export;
+mod formats;
 mod health;
+mod import;
 mod lists;
 mod output;
 mod pattern;
 mod permissions;
+mod progress;
 mod schema;
 mod serve;
 mod sidecar;
@@ -91,6 +96,12 @@ enum Command {
     Schema(schema::Schema),
     /// Runs validation files, offline: a schema, tuples, and what checks must answer
     Test(test::Test),
+    /// Imports tuples, and a schema where the file has one
+    Import(import::Import),
+    /// Exports schema and tuples of one revision
+    Export(export::Export),
+    /// Loads a server from this machine, and says how fast it answers
+    Bench(bench::Bench),
     /// Lists the ready-made schemas, or prints one
     Templates(templates::Templates),
     /// Asks whether the server serves
@@ -249,6 +260,9 @@ impl Cli {
             Command::Tuples(tuples) => tuples.run(&client()?, output),
             Command::Watch(watch) => watch.run(&client()?, output),
             Command::Watchers(watchers) => watchers.run(&client()?, output),
+            Command::Import(import) => import.run(&client()?, output),
+            Command::Export(export) => export.run(&client()?, output),
+            Command::Bench(bench) => bench.run(&client()?, output),
             Command::Health(health) => health.run(&client()?, output),
         }
     }

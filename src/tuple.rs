@@ -25,6 +25,13 @@ pub struct MalformedReference {
     problem: &'static str,
 }
 
+impl MalformedReference {
+    /// The text that is at fault; cut short where it is long.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 fn malformed(text: &str, problem: &'static str) -> MalformedReference {
     let mut text = text.to_owned();
     if text.len() > 200 {
