@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::Criterion;
-use portcullis::eval::{Decision, Limits, Question, check};
+use portcullis::eval::{Decision, Facts, Limits, Question, check};
 use portcullis::index::{Edit, Index, Op};
 use portcullis::revision::Revision;
 use portcullis::schema::{Names, RelId, Schema};
@@ -127,7 +127,15 @@ fn main() {
             contextual: &[],
             with_dependencies: false,
         };
-        let ask = || check(&schema, &index, &question, Timestamp::default(), &limits).unwrap();
+        let ask = || {
+            check(
+                Facts::of_tuples(&schema, &index),
+                &question,
+                Timestamp::default(),
+                &limits,
+            )
+            .unwrap()
+        };
         assert_eq!(ask().decision, expected, "{name}");
         criterion.bench_function(name, |bencher| bencher.iter(|| black_box(ask())));
     }

@@ -17,6 +17,7 @@ mod bench;
 mod changes;
 mod check;
 mod client;
+mod config;
 mod export;
 mod formats;
 mod health;
@@ -38,6 +39,7 @@ mod watchers;
 mod write;
 
 use client::Client;
+use config::Config;
 use output::Output;
 
 /// Portcullis, an authorization service: may this subject do this to that resource?
@@ -46,8 +48,8 @@ use output::Output;
     name = "portcullis",
     version,
     arg_required_else_help = true,
-    after_help = "Every flag can also be set in the environment: --data as PORTCULLIS_DATA, \
-                  --at-least as PORTCULLIS_AT_LEAST.\n\nExit codes: 0 done, 1 refused or failed, \
+    after_help = "Every flag can also be set in the environment, --at-least as PORTCULLIS_AT_LEAST, \
+                  and in the YAML file of --config, as `at-least: …`.\n\nExit codes: 0 done, 1 refused or failed, \
                   64 a wrong command line. `check` has its own: see its help."
 )]
 struct Cli {
@@ -60,6 +62,10 @@ struct Cli {
         help_heading = "Everywhere"
     )]
     server: String,
+    /// A file with flags, one a line (data: /var/lib/x), for those said neither here nor in the
+    /// environment
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    config: Option<std::path::PathBuf>,
     /// Prints JSON, one value a line, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -173,7 +179,15 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let json = arguments.iter().any(|word| word == "--json");
-    let parsed = (grammar().try_get_matches_from(arguments))
+    let configured = Config::of(&arguments).and_then(|config| config.into_defaults(grammar()));
+    let grammar = match configured {
+        Ok(grammar) => grammar,
+        Err(error) => {
+            Output::new(json).error(&error);
+            return WRONG_COMMAND_LINE.into();
+        }
+    };
+    let parsed = (grammar.try_get_matches_from(arguments))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,

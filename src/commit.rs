@@ -160,7 +160,7 @@ pub(crate) struct Setup {
     pub(crate) expiry_poll: Duration,
     /// When checkpoints are made, and what stays of the log.
     pub(crate) keeping: Keeping,
-    /// How many commits were read after the newest checkpoint.
+    /// The weight of the commits that were read after the newest checkpoint.
     pub(crate) since_checkpoint: u64,
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// The other end of `inbox`, weak: the writer ends when all others have let go of theirs.
@@ -380,7 +380,8 @@ impl Writer {
             state.chain = last.chain;
             self.feed.committed(last.revision);
         }
-        self.background.committed(positions.len() as u64);
+        let weight = commits.iter().map(background::weight).sum();
+        self.background.committed(weight);
         self.state = Arc::new(state);
         self.published.publish(Arc::clone(&self.state));
         let live = commits

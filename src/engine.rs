@@ -495,7 +495,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The state that a store holds, and how many commits came after its checkpoint.
+/// The state that a store holds, and the weight of the commits after its checkpoint.
 fn replay(loaded: Loaded) -> Result<(State, u64), OpenError> {
     let mut state = match loaded.checkpoint {
         None => State::empty(loaded.epoch, loaded.seed, loaded.position.chain),
@@ -516,7 +516,7 @@ fn replay(loaded: Loaded) -> Result<(State, u64), OpenError> {
         state = state.apply(&commit)?;
         state.chain = position.chain;
         state = state.merged_where_due();
-        count += 1;
+        count += commit::background::weight(&commit);
     }
     Ok((state, count))
 }

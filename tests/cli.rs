@@ -472,6 +472,93 @@ fn files_go_in_and_come_out() {
 }
 
 #[test]
+fn flags_come_from_a_file_where_nobody_says_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+    let run = |words: &[&str], variables: &[(&str, &str)]| {
+        let output = Command::new(BINARY)
+            .args(words)
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    };
+    let check = |words: &[&str], variables: &[(&str, &str)], code: i32, part: &str| {
+        let (have, text) = run(words, variables);
+        assert_eq!(have, code, "{words:?}\n{text}");
+        assert!(text.contains(part), "{words:?}\n{text}");
+    };
+    write(
+        "a.yaml",
+        "server: unix:/nowhere/a.sock\njson: true\nmax-updates: 7\n",
+    );
+    let file = path("a.yaml");
+    check(&["--config", &file, "health"], &[], 1, "{\"error\":");
+    check(&["--config", &file, "health"], &[], 1, "/nowhere/a.sock");
+    check(
+        &["health"],
+        &[("PORTCULLIS_CONFIG", &file)],
+        1,
+        "/nowhere/a.sock",
+    );
+    let server = [("PORTCULLIS_SERVER", "unix:/nowhere/b.sock")];
+    check(
+        &["--config", &file, "health"],
+        &server,
+        1,
+        "/nowhere/b.sock",
+    );
+    check(
+        &["--config", &file, "health", "--server", "unix:/c.sock"],
+        &server,
+        1,
+        "/c.sock",
+    );
+    write("b.yaml", "serverr: x\n");
+    check(
+        &["--config", &path("b.yaml"), "health"],
+        &[],
+        64,
+        "there is no flag --serverr",
+    );
+    write("c.yaml", "server: [\n");
+    check(
+        &["--config", &path("c.yaml"), "health"],
+        &[],
+        64,
+        "expected a flag a line",
+    );
+    write("d.yaml", "max-updates: none\nmemory: true\n");
+    check(
+        &["--config", &path("d.yaml"), "serve"],
+        &[],
+        64,
+        "--max-updates",
+    );
+    check(
+        &["--config", &path("no.yaml"), "health"],
+        &[],
+        64,
+        "can't read",
+    );
+    write(
+        "e.yaml",
+        "listen: [\"127.0.0.1:0\", \"10.9.8.7:0\"]\nmemory: true\n",
+    );
+    check(
+        &["--config", &path("e.yaml"), "serve"],
+        &[],
+        64,
+        "10.9.8.7:0",
+    );
+}
+
+#[test]
 fn the_bench_loads_its_world_and_asks_it() {
     let server = Server::start(&["--memory", "--template", "none"]);
     server.check("bench --world 1 --for 100ms --kind direct", 1, "");

@@ -13,13 +13,13 @@ use tracing::warn;
 
 use crate::index::{Index, Merged};
 use crate::revision::Revision;
-use crate::state::State;
+use crate::state::{Commit, State};
 use crate::store::{Position, Store, StoreError};
 
 use super::Message;
 
 /// When checkpoints are made, and how much of the log stays behind them. In commits, but for the
-/// age.
+/// age; for checkpoints ten changes of a commit count as one more, since each is read at a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
     /// So many after a checkpoint comes the next.
@@ -55,6 +55,11 @@ pub(crate) enum Finished {
     },
 }
 
+/// What a commit counts for on the way to the next checkpoint.
+pub(crate) fn weight(commit: &Commit) -> u64 {
+    1 + commit.changes.len() as u64 / 10
+}
+
 pub(crate) struct Background {
     store: Arc<dyn Store>,
     outbox: mpsc::WeakSender<Message>,
@@ -84,9 +89,9 @@ impl Background {
         }
     }
 
-    /// So many commits were published.
-    pub(crate) fn committed(&mut self, count: u64) {
-        self.since_checkpoint += count;
+    /// Commits of this weight were published.
+    pub(crate) fn committed(&mut self, weight: u64) {
+        self.since_checkpoint += weight;
     }
 
     /// Starts what is due.
