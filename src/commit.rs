@@ -162,6 +162,8 @@ pub(crate) struct Setup {
     pub(crate) keeping: Keeping,
     /// The weight of the commits that were read after the newest checkpoint.
     pub(crate) since_checkpoint: u64,
+    /// Where the newest checkpoint stands.
+    pub(crate) last_checkpoint: Option<Revision>,
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// The other end of `inbox`, weak: the writer ends when all others have let go of theirs.
     pub(crate) outbox: mpsc::WeakSender<Message>,
@@ -225,6 +227,7 @@ impl Writer {
                 setup.outbox,
                 setup.keeping,
                 setup.since_checkpoint,
+                setup.last_checkpoint,
             ),
             store: setup.store,
             state: setup.state,

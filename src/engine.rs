@@ -169,6 +169,10 @@ impl Engine {
         let loaded = store.load()?;
         let fresh = loaded.fresh;
         let leases_unknown_until = Instant::now() + loaded.longest_lease;
+        let last_checkpoint = loaded
+            .checkpoint
+            .as_ref()
+            .map(|kept| kept.position.revision);
         let (state, since_checkpoint) = replay(loaded)?;
         let state = Arc::new(state);
         let published = Arc::new(Published::new(Arc::clone(&state)));
@@ -186,6 +190,7 @@ impl Engine {
             expiry_poll: options.expiry_poll,
             keeping: options.keeping,
             since_checkpoint,
+            last_checkpoint,
             inbox,
             outbox: to_writer.downgrade(),
         })
