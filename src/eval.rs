@@ -4,13 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use crate::index::Index;
 use crate::schema::Schema;
-use crate::state::{Locks, Roles, State};
+use crate::state::{HeldLock, Locks, Roles, State};
 use crate::time::Timestamp;
 use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
 
 mod candidates;
 pub mod caveats;
 mod check;
+mod climb;
 mod closure;
 pub mod dependencies;
 mod expansion;
@@ -19,7 +20,9 @@ mod list_permissions;
 mod list_resources;
 mod list_subjects;
 mod lists;
+mod locks;
 mod machine;
+mod roles;
 mod value;
 
 pub use check::check;
@@ -116,6 +119,8 @@ pub enum Decision {
 pub struct Answer {
     /// Whether.
     pub decision: Decision,
+    /// Where it is denied and would not be without locks: every lock in the way, by their ids.
+    pub locks: Vec<Arc<HeldLock>>,
     /// The parameters that a conditional answer lacks, sorted.
     pub missing_context: Vec<Arc<str>>,
     /// No later than the first instant at which time alone can change the answer.

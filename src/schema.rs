@@ -402,6 +402,8 @@ pub struct AssignsDef {
     pub capped: bool,
     /// Relations over which roles held elsewhere hold here too.
     pub inherits: Vec<MemberId>,
+    /// Stands for roles that arrive on objects of the type, in searches from the subject's side.
+    pub(crate) carrier: MemberId,
 }
 
 /// `lock NAME { … }` in a definition.

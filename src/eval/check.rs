@@ -1,13 +1,16 @@
 //! Check: names resolved, one evaluation, its value as an answer.
 
+use std::sync::Arc;
+
 use crate::index::{Edit, Index, NodeId};
 use crate::schema::admit::nearest;
 use crate::schema::{MemberId, RelId, Schema, TypeDef, TypeId};
+use crate::state::HeldLock;
 use crate::time::Timestamp;
 use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
 
 use super::closure::{Ground, Who};
-use super::machine::{Machine, NO_RESOURCE, NO_SUBJECT, TooMuchWork};
+use super::machine::{Machine, NO_RESOURCE, NO_SUBJECT, TooMuchWork, Unknown};
 use super::value::{Cause, Value};
 use super::{Answer, CheckError, Decision, Facts, Limits, Question};
 
@@ -67,24 +70,40 @@ fn resolve<'a>(schema: &'a Schema, question: &Question<'_>) -> Result<Asked<'a>,
 pub(super) struct Subjected<'a> {
     pub ground: Ground<'a>,
     pub who: Who,
+    /// The one resource, where there is one, and the subject.
+    pub unknown: [Unknown<'a>; 2],
 }
 
 impl<'a> Subjected<'a> {
     /// Resolves a subject, and checks the parameters that go with it.
     pub fn new(
         ground: Ground<'a>,
-        subject: SubjectRef<'_>,
+        subject: SubjectRef<'a>,
         context: &Context,
     ) -> Result<Self, CheckError> {
         let (kind, relation) = known_subject(ground.schema, subject)?;
         check_context(ground.schema, context)?;
-        let who = who(ground.index, kind.id, relation, subject);
-        Ok(Self { ground, who })
+        let object = ObjectRef::known(subject.kind(), subject.id());
+        Ok(Self {
+            ground,
+            who: who(ground.index, kind.id, relation, subject),
+            unknown: [
+                Unknown::default(),
+                Unknown::new(ground.index, kind.id, object),
+            ],
+        })
     }
 
     /// Answers its questions, without keys.
     pub fn machine(&self, context: &'a Context, limits: &Limits) -> Machine<'a> {
-        Machine::new(self.ground, self.who, context, [0; 2], false, limits.work)
+        Machine::new(
+            self.ground,
+            self.who,
+            context,
+            self.unknown,
+            false,
+            limits.work,
+        )
     }
 }
 
@@ -188,13 +207,10 @@ fn evaluate(
         question.subject,
         question.resource,
     );
+    let subject = ObjectRef::known(question.subject.kind(), question.subject.id());
     let unknown = [
-        facts
-            .index
-            .object_hash(asked.resource.id, question.resource.id()),
-        facts
-            .index
-            .object_hash(asked.subject.id, question.subject.id()),
+        Unknown::new(facts.index, asked.resource.id, question.resource),
+        Unknown::new(facts.index, asked.subject.id, subject),
     ];
     let track = question.with_dependencies && question.contextual.is_empty();
     let mut machine = Machine::new(ground, who, question.context, unknown, track, limits.work);
@@ -220,9 +236,15 @@ pub(super) fn answer(
         (resource.to_string(), (*permission).to_owned())
     };
     let (decision, cause) = decided(machine, value, asked)?;
+    let locks = match decision {
+        Decision::Denied => machine.locks_in_the_way(node, member),
+        Decision::Conditional | Decision::Allowed => Ok(Vec::new()),
+    };
+    let locks = locks.map_err(|TooMuchWork| CheckError::TooComplex { limit: limits.work })?;
     let mut answer = Answer {
         decision,
-        detail: detail(question, decision, &cause),
+        detail: detail(question, decision, &cause, &locks),
+        locks,
         missing_context: cause.missing.into_vec(),
         valid_until: machine.ends(),
         dependencies: Vec::new(),
@@ -300,7 +322,12 @@ fn undecidable(
     }
 }
 
-fn detail(question: &Question<'_>, decision: Decision, cause: &Cause) -> String {
+fn detail(
+    question: &Question<'_>,
+    decision: Decision,
+    cause: &Cause,
+    locks: &[Arc<HeldLock>],
+) -> String {
     let Question {
         subject,
         permission,
@@ -309,6 +336,18 @@ fn detail(question: &Question<'_>, decision: Decision, cause: &Cause) -> String 
     } = question;
     match decision {
         Decision::Allowed => String::new(),
+        Decision::Denied if !locks.is_empty() => {
+            let locks: Vec<String> = locks.iter().map(|lock| lock_text(lock)).collect();
+            format!(
+                "{subject} would have {permission} on {resource}, but {} in the way: {}",
+                if locks.len() == 1 {
+                    "a lock is"
+                } else {
+                    "locks are"
+                },
+                locks.join("; ")
+            )
+        }
         Decision::Denied => format!("nothing grants {subject} {permission} on {resource}"),
         Decision::Conditional => format!(
             "whether {subject} has {permission} on {resource} depends on {}, which the request's \
@@ -316,4 +355,21 @@ fn detail(question: &Question<'_>, decision: Decision, cause: &Cause) -> String 
             cause.missing.join(", ")
         ),
     }
+}
+
+/// A lock in words: `freeze on environment:prod (release 4.2), by user:ann, until …`.
+fn lock_text(lock: &HeldLock) -> String {
+    let actor = lock.actor.as_ref();
+    let actor = actor.map_or_else(String::new, |actor| format!(", by {actor}"));
+    let end = match lock.expires_at {
+        Some(end) => format!("until {end}"),
+        None => "until it is lifted".to_owned(),
+    };
+    let HeldLock {
+        mode,
+        resource,
+        reason,
+        ..
+    } = lock;
+    format!("{mode} on {resource} ({reason}){actor}, {end}")
 }

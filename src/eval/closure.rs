@@ -24,9 +24,7 @@ pub(super) struct Ground<'a> {
     pub schema: &'a Schema,
     pub programs: &'a Programs,
     pub index: &'a Index,
-    #[expect(dead_code, reason = "the next commit's evaluator reads it")]
     pub locks: &'a Locks,
-    #[expect(dead_code, reason = "the next commit's evaluator reads it")]
     pub roles: &'a Roles,
     pub now: Timestamp,
 }
@@ -48,6 +46,33 @@ impl<'a> Ground<'a> {
             roles,
             now,
         }
+    }
+}
+
+impl Ground<'_> {
+    /// Whether a lock is held anywhere, of a mode that blocks this relation or permission.
+    pub fn may_block(&self, member: MemberId) -> bool {
+        if self.locks.is_empty() {
+            return false;
+        }
+        let modes = &self.programs.get(member).locks;
+        let definition = self.schema.type_def(self.schema.member(member).owner);
+        modes.iter().any(|place| {
+            let mode = definition.and_then(|kind| kind.locks.get(usize::from(*place)));
+            mode.is_some_and(|mode| self.locks.has_mode(&mode.name))
+        })
+    }
+
+    /// The same of any in a set.
+    fn may_block_any(&self, kinds: &KindSet) -> bool {
+        !self.locks.is_empty() && kinds.iter().any(|kind| self.may_block(kind))
+    }
+
+    /// Whether a member is the relation of the sites of some block.
+    pub fn is_site(&self, member: MemberId) -> bool {
+        self.schema
+            .type_def(self.schema.member(member).owner)
+            .is_none()
     }
 }
 
@@ -104,6 +129,8 @@ struct Road<'a> {
 /// The search for one kind.
 pub(super) struct Closure<'a> {
     demand: MemberId,
+    /// Whether no lock is applied.
+    free: bool,
     feeds: &'a KindSet,
     facts: Vec<Fact>,
     places: HashMap<(NodeId, MemberId), u32>,
@@ -116,6 +143,8 @@ pub(super) struct Closure<'a> {
     found: Vec<NodeId>,
     /// Kinds at which it stops: tuples that lead to these are kept as they are, in `last`.
     finals: Option<&'a Finals>,
+    /// Whether a lock may block one of these.
+    blockable: bool,
     last: Vec<Last<'a>>,
     /// Steps taken so far.
     pub spent: u64,
@@ -135,19 +164,20 @@ pub(super) enum Known {
 
 impl<'a> Closure<'a> {
     /// A search for all objects on which `who` can have `demand`.
-    pub fn new(ground: Ground<'a>, who: Who, demand: MemberId) -> Self {
-        Self::toward(ground, who, demand, None)
+    pub fn new(ground: Ground<'a>, who: Who, demand: MemberId, free: bool) -> Self {
+        Self::toward(ground, who, (demand, free), None)
     }
 
     /// The same search, which leaves the tuples that lead to `finals` to whoever wants them.
     pub fn toward(
         ground: Ground<'a>,
         who: Who,
-        demand: MemberId,
+        (demand, free): (MemberId, bool),
         finals: Option<&'a Finals>,
     ) -> Self {
         let mut closure = Self {
             demand,
+            free,
             feeds: ground.programs.feeds(demand),
             facts: Vec::new(),
             places: HashMap::new(),
@@ -158,6 +188,7 @@ impl<'a> Closure<'a> {
             complete: false,
             found: Vec::new(),
             finals,
+            blockable: !free && finals.is_some_and(|finals| ground.may_block_any(&finals.kinds)),
             last: Vec::new(),
             spent: 0,
             ends: None,
@@ -170,9 +201,9 @@ impl<'a> Closure<'a> {
         closure
     }
 
-    /// The kind that it searches.
-    pub fn demand(&self) -> MemberId {
-        self.demand
+    /// The kind that it searches, and whether no lock is applied.
+    pub fn demand(&self) -> (MemberId, bool) {
+        (self.demand, self.free)
     }
 
     /// Whether it has been searched to its end.
@@ -260,6 +291,8 @@ impl<'a> Closure<'a> {
         if !self.feeds.has(member) {
             return;
         }
+        // What a lock may block is proposed here and decided by its program.
+        let sure = sure && (self.free || !ground.may_block(member));
         let place = self.next_place();
         match self.places.entry((node, member)) {
             hashbrown::hash_map::Entry::Vacant(entry) => {
@@ -318,11 +351,13 @@ impl<'a> Closure<'a> {
             sure,
             ..
         } = *self.fact(place);
+        let site = member.is_some_and(|member| ground.is_site(member));
+        let given = !site || member.is_some_and(|member| self.gives(ground, node, member));
         for group in ground.index.resource_groups(node) {
             if group.subject_relation == relation {
                 self.road_of_tuples(ground, group, sure);
             }
-            if let Some(member) = member {
+            if let Some(member) = member.filter(|_| given) {
                 self.road_of_arrows(ground, group, member, sure);
             }
         }
@@ -330,6 +365,17 @@ impl<'a> Closure<'a> {
             self.same_object(ground, node, member, sure, place);
             self.roads_down(ground, node, member, sure);
         }
+    }
+
+    /// Whether the role of a site gives anything that is searched here.
+    fn gives(&self, ground: Ground<'a>, site: NodeId, member: MemberId) -> bool {
+        let Some(site) = ground.index.site(site) else {
+            return false;
+        };
+        let mut given = ground.programs.get(member).given.iter();
+        given.any(|(to, which)| {
+            self.feeds.has(*to) && ground.role_means(site.role, *to, member, *which)
+        })
     }
 
     fn road_of_tuples(&mut self, ground: Ground<'a>, group: Group<'a>, sure: bool) {
@@ -344,7 +390,7 @@ impl<'a> Closure<'a> {
         match self.finals.filter(|finals| finals.kinds.has(to)) {
             Some(finals) => self.last.push(Last {
                 group,
-                sure: sure && finals.sure.has(to),
+                sure: sure && finals.sure.has(to) && !self.blockable,
                 proposed: true,
             }),
             None => self.roads.push(Road {
@@ -425,6 +471,12 @@ impl<'a> Closure<'a> {
     /// The keys that its absences rest on, once complete.
     pub fn keys(&self, ground: Ground<'a>, hash: impl Fn(NodeId) -> u64, keys: &mut Vec<u64>) {
         for fact in &self.facts {
+            if let Some(site) = (fact.member.filter(|member| ground.is_site(*member)))
+                .and_then(|_| ground.index.site(fact.node))
+            {
+                keys.push(dependencies::role_key(ground.index.seed(), site.role));
+                continue;
+            }
             let object = hash(fact.node);
             keys.push(dependencies::membership_key(object));
             for way in (fact.member.iter()).flat_map(|m| &ground.programs.get(*m).backwards) {
@@ -441,13 +493,16 @@ impl<'a> Closure<'a> {
         &self,
         ground: Ground<'a>,
         mut place: u32,
-        hash: impl Fn(NodeId) -> u64,
+        hash: impl Fn(NodeId) -> u64 + Copy,
         keys: &mut Vec<u64>,
     ) {
         loop {
             let fact = self.fact(place);
-            if fact.member.is_none() {
+            let Some(member) = fact.member else {
                 return;
+            };
+            if !self.free {
+                super::locks::keys(ground, (fact.node, member), &hash, keys);
             }
             let parent = hash(self.fact(fact.parent).node);
             match fact.step {

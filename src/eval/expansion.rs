@@ -10,9 +10,11 @@ use hashbrown::HashMap;
 
 use crate::index::{Edge, Group, NodeId};
 use crate::schema::program::{Op, Program};
-use crate::schema::{MemberId, RelId, TypeId};
+use crate::schema::{MemberId, RelId, RolesId, TypeId};
+use crate::tuple::Subject;
 
 use super::candidates::{Candidate, Last};
+use super::climb::Climb;
 use super::closure::Ground;
 use super::machine::standing;
 
@@ -89,6 +91,8 @@ impl<'a> Expansion<'a> {
     /// Notes what the permission can come from; gives the place of a fact that is now sure, and
     /// was not.
     fn add(&mut self, node: NodeId, member: MemberId, sure: bool) -> Option<usize> {
+        // What a lock may block is proposed here and decided by its program.
+        let sure = sure && !self.ground.may_block(member);
         let fresh = self.facts.len();
         match self.places.entry((node, member)) {
             hashbrown::hash_map::Entry::Vacant(entry) => {
@@ -172,6 +176,7 @@ impl<'a> Expansion<'a> {
         again: &mut Vec<usize>,
     ) {
         let schema = self.ground.schema;
+        self.expand_locks(node, member, again);
         for op in &program.ops {
             match *op {
                 Op::Tuples => self.expand_tuples(node, member, false, again),
@@ -187,6 +192,7 @@ impl<'a> Expansion<'a> {
                 Op::Backward { via, target, .. } => {
                     self.backward(node, via, target, false, again);
                 }
+                Op::Roles { roles, .. } => self.expand_roles(node, member, roles, again),
                 Op::Itself(_) if schema.member(member).owner == self.form.kind => {
                     if self.form.relation == RelId::NONE {
                         self.find(node, false);
@@ -200,6 +206,77 @@ impl<'a> Expansion<'a> {
                 | Op::And
                 | Op::Minus => {}
             }
+        }
+    }
+
+    /// Whoever holds any role of a block, on the object or on what it inherits from.
+    fn expand_roles(
+        &mut self,
+        node: NodeId,
+        member: MemberId,
+        roles: RolesId,
+        again: &mut Vec<usize>,
+    ) {
+        let ground = self.ground;
+        let Some(block) = ground.schema.roles.get(usize::from(roles.0)) else {
+            return;
+        };
+        let kind = ground.schema.member(member).owner;
+        let inherits = |kind| ground.roles_inherit(kind, roles);
+        let above = Climb::from(ground, node, kind, inherits, u64::MAX);
+        self.spent += above.reads;
+        for (node, _) in above.nodes {
+            for group in (ground.index).subject_groups(node, block.sites.relation) {
+                if group.kind == block.sites.kind {
+                    self.through(group, block.sites.member, false, again);
+                }
+            }
+        }
+    }
+
+    /// Whoever a lock lets pass: they can have what others have not.
+    fn expand_locks(&mut self, node: NodeId, member: MemberId, again: &mut Vec<usize>) {
+        let ground = self.ground;
+        let kind = ground.schema.member(member).owner;
+        for place in &ground.programs.get(member).locks {
+            let mode = ground.mode(kind, *place);
+            let Some(mode) = mode.filter(|mode| ground.locks.has_mode(&mode.name)) else {
+                continue;
+            };
+            let climb = ground.lock_places(node, kind, &mode.name, u64::MAX);
+            self.spent += climb.reads;
+            // An object that the index does not know has no tuple whose grant could be blocked.
+            let hash = |node| ground.index.hash_of(node);
+            let locks = ground.locks_of(&climb, &mode.name, hash, None);
+            if let Some(except) = mode.except.filter(|_| !locks.is_empty()) {
+                again.extend(self.add(node, except, false));
+            }
+            for exempt in locks.iter().flat_map(|lock| &lock.exempt) {
+                self.expand_exempt(exempt, again);
+            }
+        }
+    }
+
+    fn expand_exempt(&mut self, exempt: &Subject, again: &mut Vec<usize>) {
+        let Ground { schema, index, .. } = self.ground;
+        let Some(kind) = schema.type_named(exempt.kind()).map(|kind| kind.id) else {
+            return;
+        };
+        let Some(node) = index.node(kind, exempt.id()) else {
+            return;
+        };
+        self.spent += 1;
+        let relation = exempt.relation().map(|name| schema.names.rel_id(name));
+        match relation {
+            None if (kind, RelId::NONE) == (self.form.kind, self.form.relation) => {
+                self.find(node, false);
+            }
+            Some(Some(relation)) => {
+                if let Some(member) = schema.member_id(kind, relation) {
+                    again.extend(self.add(node, member, false));
+                }
+            }
+            _ => {}
         }
     }
 

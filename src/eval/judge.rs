@@ -2,7 +2,7 @@
 
 use super::check::{known_subject, resource_node, who};
 use super::closure::Ground;
-use super::machine::{Machine, TooMuchWork};
+use super::machine::{Machine, TooMuchWork, Unknown};
 use super::value::Value;
 use super::{CheckError, Decision, Facts};
 use crate::schema::MemberId;
@@ -26,6 +26,7 @@ pub(crate) struct Judged<'a> {
 
 /// The value of a member from one state, with no caveat's parameters given. What can't be decided
 /// (a failed caveat, a negation that depends on itself) is conditional: a rule asks for an allow.
+/// Locks are applied, but for the rules that are free of them.
 ///
 /// # Errors
 /// A subject of which the schema knows no type or relation, or more tuple reads than `work`.
@@ -38,15 +39,21 @@ pub(crate) fn judge(
     let Some(facts) = Facts::of(state) else {
         return Ok(Decision::Denied);
     };
-    let context = Context::new();
+    let (context, index) = (Context::new(), facts.index);
     let (subject, resource) = (judged.subject, judged.resource);
     let (kind, relation) = known_subject(facts.schema, subject)?;
-    let ground = Ground::of(facts, now);
-    let who = who(&state.index, kind.id, relation, subject);
+    let who = who(index, kind.id, relation, subject);
     let owner = facts.schema.member(judged.member).owner;
-    let node = resource_node(&state.index, owner, subject, resource);
-    let mut machine = Machine::new(ground, who, &context, [0; 2], false, work);
-    match machine.evaluate(node, judged.member) {
+    let node = resource_node(index, owner, subject, resource);
+    let object = ObjectRef::known(subject.kind(), subject.id());
+    let unknown = [
+        Unknown::new(index, owner, resource),
+        Unknown::new(index, kind.id, object),
+    ];
+    let ground = Ground::of(facts, now);
+    let free = ground.programs.get(judged.member).free;
+    let mut machine = Machine::new(ground, who, &context, unknown, false, work);
+    match machine.evaluate_where(node, judged.member, free) {
         Ok(Value::Allowed) => Ok(Decision::Allowed),
         Ok(Value::Denied) => Ok(Decision::Denied),
         Ok(Value::Undecided(_)) => Ok(Decision::Conditional),

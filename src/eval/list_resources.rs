@@ -118,12 +118,12 @@ impl<'a> ResourceList<'a> {
     }
 
     fn search(&self) -> Result<Candidates<'a>, CheckError> {
-        let Subjected { ground, who } = self.subjected;
+        let Subjected { ground, who, .. } = self.subjected;
         if let Some(known) = self.below(ground) {
             return Ok(Candidates::new(ground.now, known, Vec::new(), self.after));
         }
         let finals = ground.programs.finals(ground.schema, self.member);
-        let mut closure = Closure::toward(ground, who, self.member, Some(finals));
+        let mut closure = Closure::toward(ground, who, (self.member, false), Some(finals));
         closure.advance(ground, self.limits.work);
         if !closure.is_complete() {
             return Err(CheckError::SearchTooComplex {

@@ -8,39 +8,70 @@
 //! cycle that goes through the right side of `-` has no such value: what reads one is undecided,
 //! and where that reaches the root, `negation` decides.
 
+mod denial;
+mod guard;
 mod keys;
 mod negation;
 mod tuples;
 mod walk;
 mod within;
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use crate::index::{NodeId, Restriction};
+use crate::index::{Index, NodeId, Restriction};
 use crate::schema::program::{Op, Sign};
-use crate::schema::{MemberId, RelId};
+use crate::schema::{MemberId, RelId, TypeId};
 use crate::time::Timestamp;
-use crate::tuple::Context;
+use crate::tuple::{Context, ObjectRef};
 
+use self::guard::Guard;
 use self::walk::Walk;
+use super::climb::Climb;
 use super::closure::{Closure, Ground, Known, Who};
+use super::locks::Held;
 use super::value::{Cause, Causes, Value};
 
-/// Stands for a resource, a subject and a wildcard that no tuple names.
+/// Stand for a resource and a subject that no tuple names: see [`Unknown`].
 pub(super) const NO_RESOURCE: NodeId = NodeId(u32::MAX);
 pub(super) const NO_SUBJECT: NodeId = NodeId(u32::MAX - 1);
 
 /// So many values are kept from question to question.
 const REMEMBERED: usize = 1 << 16;
 
+/// An object that the index does not know, as far as its hash and its name are needed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unknown<'a> {
+    pub hash: u64,
+    pub object: Option<ObjectRef<'a>>,
+}
+
+impl<'a> Unknown<'a> {
+    /// An object by its name.
+    pub fn new(index: &Index, kind: TypeId, object: ObjectRef<'a>) -> Self {
+        Self {
+            hash: index.object_hash(kind, object.id()),
+            object: Some(object),
+        }
+    }
+
+    /// What stands for the object of this place in a machine's list of them.
+    fn node(place: usize) -> NodeId {
+        NodeId(u32::MAX - u32::try_from(place).unwrap_or(0))
+    }
+}
+
 /// A relation or permission of an object. `odd` says that it is asked on the right of an odd
-/// number of `-`, which matters for the subject `type:*` only.
+/// number of `-`, which matters for the subject `type:*` only; `free` that no lock is applied,
+/// nor to anything that it is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Goal {
     node: NodeId,
     member: MemberId,
     odd: bool,
+    free: bool,
 }
 
 /// What is known of a goal that was met.
@@ -85,6 +116,7 @@ struct Frame<'a> {
     values: SmallVec<[(Value, u32); 4]>,
     rests_on: Vec<Rest>,
     walk: Option<Box<Walk<'a>>>,
+    guard: Option<Box<Guard<'a>>>,
     waiting: bool,
     /// How many `-` lie between the root and this goal.
     negations: u32,
@@ -110,8 +142,8 @@ pub(super) struct Machine<'a> {
     ground: Ground<'a>,
     who: Who,
     context: &'a Context,
-    /// Hashes of the resource and the subject, where the index doesn't know them.
-    unknown: [u64; 2],
+    /// The resource and the subject, where the index doesn't know them, and what else it doesn't.
+    unknown: SmallVec<[Unknown<'a>; 2]>,
     track: bool,
     limit: u64,
     work: u64,
@@ -121,6 +153,13 @@ pub(super) struct Machine<'a> {
     provisional: Vec<u32>,
     closures: Vec<Closure<'a>>,
     delivered: Option<(u32, Value)>,
+    /// The locks on an object, by the place of their mode; what it inherits roles from.
+    held: HashMap<(NodeId, u16), Arc<Held<'a>>>,
+    above: HashMap<(NodeId, u16), Arc<Climb>>,
+    /// Whether a lock has turned anything into a denial.
+    locked: bool,
+    /// What a denial by locks rests on, beside all goals.
+    denial: Option<Vec<Rest>>,
     /// Set while bounds are computed: see `negation`.
     assumed: Option<negation::Assumed>,
     contested: bool,
@@ -163,7 +202,7 @@ impl<'a> Machine<'a> {
         ground: Ground<'a>,
         who: Who,
         context: &'a Context,
-        unknown: [u64; 2],
+        unknown: [Unknown<'a>; 2],
         track: bool,
         limit: u64,
     ) -> Self {
@@ -171,7 +210,7 @@ impl<'a> Machine<'a> {
             ground,
             who,
             context,
-            unknown,
+            unknown: SmallVec::from(unknown),
             track,
             limit,
             work: 0,
@@ -181,6 +220,10 @@ impl<'a> Machine<'a> {
             provisional: Vec::new(),
             closures: Vec::new(),
             delivered: None,
+            held: HashMap::new(),
+            above: HashMap::new(),
+            locked: false,
+            denial: None,
             assumed: None,
             contested: false,
             ends: None,
@@ -199,7 +242,7 @@ impl<'a> Machine<'a> {
     pub fn named(&self, entry: u32) -> Option<(String, String)> {
         let Goal { node, member, .. } = self.entries.get(entry as usize)?.goal;
         let Ground { schema, index, .. } = self.ground;
-        if node == NO_RESOURCE || node == NO_SUBJECT {
+        if self.is_unknown(node) {
             return None;
         }
         let kind = schema.names.type_name(index.kind_of(node));
@@ -209,8 +252,25 @@ impl<'a> Machine<'a> {
 
     /// The value of `member` on `node`.
     pub fn evaluate(&mut self, node: NodeId, member: MemberId) -> Result<Value, TooMuchWork> {
-        let odd = false;
-        let root = Goal { node, member, odd };
+        self.evaluate_where(node, member, false)
+    }
+
+    /// The same, where wanted with no lock applied.
+    pub fn evaluate_where(
+        &mut self,
+        node: NodeId,
+        member: MemberId,
+        free: bool,
+    ) -> Result<Value, TooMuchWork> {
+        self.evaluate_goal(Goal {
+            node,
+            member,
+            odd: false,
+            free: free && self.splits(),
+        })
+    }
+
+    fn evaluate_goal(&mut self, root: Goal) -> Result<Value, TooMuchWork> {
         let value = self.solve(root)?;
         if !self.causes.cycles(value) {
             return Ok(value);
@@ -226,6 +286,8 @@ impl<'a> Machine<'a> {
         if self.entries.len() > REMEMBERED {
             self.entries.clear();
             self.places.clear();
+            self.held.clear();
+            self.above.clear();
             self.causes = Causes::default();
         }
     }
@@ -286,6 +348,7 @@ impl<'a> Machine<'a> {
             values: SmallVec::new(),
             rests_on: Vec::new(),
             walk: None,
+            guard: None,
             waiting: false,
             negations,
             low: place,
@@ -373,7 +436,8 @@ impl<'a> Machine<'a> {
         frame.op = 0;
         frame.values.clear();
         frame.rests_on.clear();
-        (frame.walk, frame.waiting, frame.unstable) = (None, false, false);
+        (frame.walk, frame.guard) = (None, None);
+        (frame.waiting, frame.unstable) = (false, false);
         frame.low = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
         self.frames.push(frame);
     }
@@ -403,7 +467,7 @@ impl<'a> Machine<'a> {
                     frame.push(value, begin);
                 }
                 Op::Call(member, sign) => {
-                    let goal = frame.goal.call(frame.goal.node, member, sign);
+                    let goal = self.call(frame.goal, frame.goal.node, member, sign);
                     let value = match delivered.take() {
                         Some(value) => Some(value),
                         None => self.resolve(frame, goal, sign)?,
@@ -413,7 +477,7 @@ impl<'a> Machine<'a> {
                         None => return Ok(Step::Need(goal, sign)),
                     }
                 }
-                Op::Tuples | Op::Arrow { .. } | Op::Backward { .. } => {
+                Op::Tuples | Op::Arrow { .. } | Op::Backward { .. } | Op::Roles { .. } => {
                     if frame.walk.is_none() {
                         match self.begin_walk(frame, *op)? {
                             Ok(walk) => frame.walk = Some(walk),
@@ -467,7 +531,23 @@ impl<'a> Machine<'a> {
             frame.op += 1;
             begin = frame.begin();
         }
-        Ok(Step::Done(frame.top()))
+        self.guard(frame, delivered)
+    }
+
+    /// Whether it matters that a goal is free of locks: some are held, or their keys are wanted.
+    fn splits(&self) -> bool {
+        self.track || !self.ground.locks.is_empty()
+    }
+
+    /// What a goal asks of another one: whether on the right of `-`, and whether free of locks,
+    /// as all is that stands there.
+    fn call(&self, from: Goal, node: NodeId, member: MemberId, sign: Sign) -> Goal {
+        Goal {
+            node,
+            member,
+            odd: from.odd ^ sign.odd,
+            free: self.splits() && (from.free || sign.under),
+        }
     }
 
     /// The value that the frame was waiting for, now that its goal is closed.
@@ -500,8 +580,11 @@ impl<'a> Machine<'a> {
         if let Some(place) = self.places.get(&goal).copied() {
             return Ok(self.met(frame, place, sign));
         }
-        if self.has_no_sets(goal) && !self.is_itself(goal) {
+        if self.has_no_sets(goal) && !self.is_itself(goal) && !self.is_guarded(goal) {
             let value = self.direct(frame, goal)?;
+            if self.track && !goal.free && value != Value::Denied {
+                self.locks_on(frame, goal)?;
+            }
             return Ok(Some(value));
         }
         Ok(None)
@@ -526,8 +609,9 @@ impl<'a> Machine<'a> {
         if !self.searchable(goal.odd) {
             return None;
         }
-        let place = (self.closures.iter())
-            .position(|closure| closure.is_complete() && closure.demand() == goal.member)?;
+        let place = (self.closures.iter()).position(|closure| {
+            closure.is_complete() && closure.demand() == (goal.member, goal.free)
+        })?;
         let closure = self.closures.get(place)?;
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         match closure.known(goal.node) {
@@ -587,16 +671,6 @@ impl<'a> Machine<'a> {
             self.entry(place).read_early = true;
         }
         Some(value)
-    }
-}
-
-impl Goal {
-    fn call(self, node: NodeId, member: MemberId, sign: Sign) -> Self {
-        Self {
-            node,
-            member,
-            odd: self.odd ^ sign.odd,
-        }
     }
 }
 

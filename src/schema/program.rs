@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
-use super::{Expr, MemberId, MemberKind, RelId, Schema, SubjectForm};
+use super::{Expr, MemberId, MemberKind, RelId, RolesId, Schema, SubjectForm};
 
 /// One instruction. Values stand on a stack; a program leaves exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,15 @@ pub enum Op {
         /// Whether it stands under `-`.
         sign: Sign,
     },
+    /// Pushes whether the subject holds here such a role of this block.
+    Roles {
+        /// The block.
+        roles: RolesId,
+        /// Which of its roles.
+        which: Which,
+        /// Whether it stands under `-`.
+        sign: Sign,
+    },
     /// Jumps where the top is an allow.
     IfAllowed(u32),
     /// Jumps where the top is a denial.
@@ -52,6 +61,17 @@ pub enum Op {
     And,
     /// Takes two, pushes the first without the second.
     Minus,
+}
+
+/// Which roles of a block an instruction means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those that include the permission, held on the object or inherited.
+    Including,
+    /// Any at all that was assigned on the very object.
+    Assigned,
+    /// The built-in one of this place in the block, held on the object or inherited.
+    Builtin(u16),
 }
 
 /// How an instruction stands to the `-` around it in its own permission.
@@ -91,6 +111,15 @@ pub struct Program {
     pub admits_sets: bool,
     /// For a relation: whether its tuples may have wildcards.
     pub admits_wildcards: bool,
+    /// Places of the lock modes of its type that block it.
+    pub locks: Vec<u16>,
+    /// Whether it is a rule that is judged with no lock applied.
+    pub free: bool,
+    /// Its name as roles include it, `application.deploy`, where they can.
+    pub includable: Option<std::sync::Arc<str>>,
+    /// For the relation of a block's sites: the permissions that roles of the block can give, each
+    /// with those that it means.
+    pub given: Vec<(MemberId, Which)>,
     /// Kinds whose facts propose it directly.
     sources: Vec<MemberId>,
     feeds: OnceLock<KindSet>,
@@ -117,6 +146,12 @@ impl KindSet {
         word >> (kind.0 % 64) & 1 == 1
     }
 
+    /// All that are in it.
+    pub fn iter(&self) -> impl Iterator<Item = MemberId> {
+        let end = u32::try_from(self.0.len() * 64).unwrap_or(u32::MAX);
+        (0..end).map(MemberId).filter(|kind| self.has(*kind))
+    }
+
     fn insert(&mut self, kind: MemberId) -> bool {
         let fresh = !self.has(kind);
         if let Some(word) = self.0.get_mut(kind.0 as usize / 64) {
@@ -138,19 +173,95 @@ impl Programs {
         let mut programs = Self {
             programs: schema.members.iter().map(|_| Program::default()).collect(),
         };
+        programs.carriers(schema);
+        for rule in rules_free_of_locks(schema) {
+            programs.at(rule).free = true;
+        }
         for (place, member) in schema.members.iter().enumerate() {
             let id = MemberId(u32::try_from(place).unwrap_or(u32::MAX));
             match &member.kind {
                 MemberKind::Relation(_) => programs.relation(schema, id),
                 MemberKind::Permission(expr) => {
                     let mut ops = Vec::new();
-                    emit(expr, Sign::default(), &mut ops);
-                    programs.at(id).ops = ops;
+                    emit(schema, expr, Sign::default(), &mut ops);
+                    let says_any = ops.iter().any(Op::includes);
+                    let program = programs.at(id);
+                    program.ops = ops;
+                    program.includable = says_any.then(|| name_of(schema, id));
                     programs.propose(schema, id, expr, true);
                 }
             }
+            programs.blocked(schema, id);
         }
         programs
+    }
+
+    /// Notes the lock modes that block a relation or permission; rules are never blocked.
+    fn blocked(&mut self, schema: &Schema, id: MemberId) {
+        let member = schema.member(id);
+        let Some(definition) = schema.type_def(member.owner).filter(|_| !member.is_rule()) else {
+            return;
+        };
+        for (lock, place) in definition.locks.iter().zip(0..) {
+            if lock.blocks.as_ref().is_none_or(|list| list.contains(&id)) {
+                self.at(id).locks.push(place);
+            }
+        }
+    }
+
+    /// The ways of roles from the subject's side: from a site over its link to the resource, and
+    /// from there down the `inherits` relations. What is carried there is which member stands for
+    /// roles on a type's objects; it proposes all permissions of these that roles can give.
+    fn carriers(&mut self, schema: &Schema) {
+        for definition in &schema.types {
+            for assigns in &definition.assigns {
+                let Some(block) = schema.roles.get(usize::from(assigns.roles.0)) else {
+                    continue;
+                };
+                let (site, here) = (block.sites.member, assigns.carrier);
+                self.way_up(site, here, here);
+                for via in &assigns.inherits {
+                    let relation = schema.member(*via).relation();
+                    for subject in relation.iter().flat_map(|relation| &relation.subjects) {
+                        if let Some(above) = schema.assigns(subject.kind, assigns.roles) {
+                            self.way_up(above.carrier, *via, here);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// From a fact of `from`, over `via`, `to` is proposed.
+    fn way_up(&mut self, from: MemberId, via: MemberId, to: MemberId) {
+        let sure = false;
+        let way = Way { via, to, sure };
+        if !self.get(from).arrows.contains(&way) {
+            self.at(from).arrows.push(way);
+            self.at(to).sources.push(from);
+        }
+    }
+
+    /// Notes that roles can give a permission of a type that assigns them.
+    fn gives(&mut self, schema: &Schema, roles: RolesId, to: MemberId, which: Which) {
+        let member = schema.member(to);
+        let (Some(block), Some(assigns)) = (
+            schema.roles.get(usize::from(roles.0)),
+            schema.assigns(member.owner, roles),
+        ) else {
+            return;
+        };
+        let (site, carrier) = (block.sites.member, assigns.carrier);
+        self.at(site).given.push((to, which));
+        if which == Which::Assigned {
+            return self.way_up(site, carrier, to);
+        }
+        self.at(carrier).same.push(Way {
+            via: carrier,
+            to,
+            sure: false,
+        });
+        self.at(to).sources.push(carrier);
     }
 
     /// The program of one relation or permission.
@@ -274,7 +385,12 @@ impl Programs {
     /// Notes which facts propose `to`, whose body (or a part of it that must hold) is `expr`.
     fn propose(&mut self, schema: &Schema, to: MemberId, expr: &Expr, sure: bool) {
         match expr {
-            Expr::Nil | Expr::AnyRole(_) | Expr::SomeRole(_) | Expr::Role(..) => {}
+            Expr::Nil => {}
+            Expr::AnyRole(roles) | Expr::SomeRole(roles) | Expr::Role(roles, _) => {
+                if let Some(which) = which(schema, expr) {
+                    self.gives(schema, *roles, to, which);
+                }
+            }
             Expr::Itself => {
                 let itself = &mut self.at(to).itself;
                 *itself = Some(sure || itself.unwrap_or(false));
@@ -324,6 +440,27 @@ impl Programs {
     }
 }
 
+/// `requires`, `except` and a lock's own `granted by`: a lock never decides about itself.
+fn rules_free_of_locks(schema: &Schema) -> impl Iterator<Item = MemberId> {
+    let relations = schema.members.iter().filter_map(|member| member.relation());
+    let requires = relations.filter_map(|relation| relation.requires);
+    let locks = schema.types.iter().flat_map(|definition| &definition.locks);
+    requires.chain(locks.flat_map(|lock| lock.except.into_iter().chain(lock.granted_by)))
+}
+
+impl Op {
+    fn includes(&self) -> bool {
+        let which = Which::Including;
+        matches!(self, Self::Roles { which: found, .. } if *found == which)
+    }
+}
+
+/// A permission as roles name it.
+fn name_of(schema: &Schema, id: MemberId) -> std::sync::Arc<str> {
+    let member = schema.member(id);
+    format!("{}.{}", schema.names.type_name(member.owner), member.name).into()
+}
+
 /// The kinds that `via->target` walks to.
 pub(super) fn arrow_targets(schema: &Schema, via: MemberId, target: RelId) -> Vec<MemberId> {
     let subjects = (schema.member(via).relation()).map_or(&[][..], |relation| &relation.subjects);
@@ -335,9 +472,30 @@ pub(super) fn arrow_targets(schema: &Schema, via: MemberId, target: RelId) -> Ve
     kinds
 }
 
-fn emit(expr: &Expr, sign: Sign, ops: &mut Vec<Op>) {
+/// Which roles an expression means, where it means any that there are.
+fn which(schema: &Schema, expr: &Expr) -> Option<Which> {
     match expr {
-        Expr::Nil | Expr::AnyRole(_) | Expr::SomeRole(_) | Expr::Role(..) => ops.push(Op::Nobody),
+        Expr::AnyRole(_) => Some(Which::Including),
+        Expr::SomeRole(_) => Some(Which::Assigned),
+        Expr::Role(roles, name) => {
+            let block = schema.roles.get(usize::from(roles.0))?;
+            let place = block.builtins.iter().position(|one| one.name == *name)?;
+            Some(Which::Builtin(u16::try_from(place).ok()?))
+        }
+        _ => None,
+    }
+}
+
+fn emit(schema: &Schema, expr: &Expr, sign: Sign, ops: &mut Vec<Op>) {
+    match expr {
+        Expr::Nil => ops.push(Op::Nobody),
+        Expr::AnyRole(roles) | Expr::SomeRole(roles) | Expr::Role(roles, _) => {
+            let roles = *roles;
+            ops.push(match which(schema, expr) {
+                Some(which) => Op::Roles { roles, which, sign },
+                None => Op::Nobody,
+            });
+        }
         Expr::Itself => ops.push(Op::Itself(sign)),
         Expr::Member(member) => ops.push(Op::Call(*member, sign)),
         Expr::Arrow { via, target, all } => ops.push(Op::Arrow {
@@ -351,33 +509,39 @@ fn emit(expr: &Expr, sign: Sign, ops: &mut Vec<Op>) {
             target: *target,
             sign,
         }),
-        Expr::Union(parts) => emit_parts(parts, sign, ops, Op::IfAllowed, Op::Or),
-        Expr::Intersection(parts) => emit_parts(parts, sign, ops, Op::IfDenied, Op::And),
+        Expr::Union(parts) => emit_parts(schema, parts, sign, ops, (Op::IfAllowed, Op::Or)),
+        Expr::Intersection(parts) => emit_parts(schema, parts, sign, ops, (Op::IfDenied, Op::And)),
         Expr::Exclusion(left, right) => {
-            emit(left, sign, ops);
+            emit(schema, left, sign, ops);
             let jump = ops.len();
             ops.push(Op::IfDenied(0));
             let right_sign = Sign {
                 odd: !sign.odd,
                 under: true,
             };
-            emit(right, right_sign, ops);
+            emit(schema, right, right_sign, ops);
             ops.push(Op::Minus);
             patch(ops, jump, Op::IfDenied);
         }
     }
 }
 
-fn emit_parts(parts: &[Expr], sign: Sign, ops: &mut Vec<Op>, skip: fn(u32) -> Op, join: Op) {
+fn emit_parts(
+    schema: &Schema,
+    parts: &[Expr],
+    sign: Sign,
+    ops: &mut Vec<Op>,
+    (skip, join): (fn(u32) -> Op, Op),
+) {
     let Some((first, rest)) = parts.split_first() else {
         return ops.push(Op::Nobody);
     };
-    emit(first, sign, ops);
+    emit(schema, first, sign, ops);
     let mut jumps = Vec::new();
     for part in rest {
         jumps.push(ops.len());
         ops.push(skip(0));
-        emit(part, sign, ops);
+        emit(schema, part, sign, ops);
         ops.push(join);
     }
     for jump in jumps {

@@ -10,14 +10,16 @@
     reason = "test code, of which each test uses a part"
 )]
 
+use std::sync::Arc;
+
 use portcullis::eval::{
     Answer, CheckError, Decision, Facts, Limits, Question, check, dependencies,
 };
 use portcullis::revision::Epoch;
-use portcullis::state::{Change, Commit, State};
+use portcullis::state::{Change, Commit, HeldLock, RoleRecord, State};
 use portcullis::time::Timestamp;
 use portcullis::tuple::{
-    Context, Object as RealObject, Subject as RealSubject, Tuple as RealTuple,
+    Context, Object as RealObject, RoleRef, Subject as RealSubject, Tuple as RealTuple,
 };
 
 use crate::oracle::Verdict;
@@ -203,4 +205,44 @@ pub fn world_text(world: &World) -> String {
 /// A number from the environment.
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// A lock in words, `l1 freeze app:shop`, where wanted with `for user:a,team:x#member` (its exempt
+/// subjects) and `until 1000005` behind it.
+pub fn lock(text: &str) -> Change {
+    let words: Vec<&str> = text.split(' ').collect();
+    let after = |word: &str| {
+        let at = words.iter().position(|one| *one == word)?;
+        words.get(at + 1).copied()
+    };
+    let exempt = after("for").into_iter().flat_map(|list| list.split(','));
+    Change::Locked(Arc::new(HeldLock {
+        id: words[0].into(),
+        mode: words[1].into(),
+        resource: words[2].parse().unwrap(),
+        exempt: exempt.map(subject).collect(),
+        actor: None,
+        reason: "a test".into(),
+        created_at: Timestamp::default(),
+        expires_at: after("until").map(|end| instant(end.parse().unwrap())),
+        fencing_token: 1,
+    }))
+}
+
+/// A role in words: `role:acme/deployer app.deploy,app.view`, owned by an `org`.
+pub fn role(text: &str) -> Change {
+    let (role, permissions) = text.split_once(' ').unwrap();
+    let role: RoleRef = role.parse().unwrap();
+    let mut permissions: Vec<Arc<str>> = permissions
+        .split(',')
+        .filter(|permission| !permission.is_empty())
+        .map(Into::into)
+        .collect();
+    permissions.sort();
+    Change::RoleWritten(Arc::new(RoleRecord {
+        owner: format!("org:{}", role.owner_id()).parse().unwrap(),
+        role,
+        title: "t".into(),
+        permissions,
+    }))
 }

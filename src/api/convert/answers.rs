@@ -6,6 +6,7 @@ use crate::eval::{Answer, Decision};
 use crate::revision::Token;
 use crate::schema::diagnostic::Diagnostic;
 use crate::schema::{Member, MemberKind, Schema, TypeDef};
+use crate::state::HeldLock;
 use crate::time::Timestamp;
 
 /// The answer to a check; `at` is none where it is one of a batch, `now` gives the server's time.
@@ -16,6 +17,7 @@ pub fn check(
 ) -> proto::CheckResponse {
     let Answer {
         decision,
+        locks,
         missing_context,
         valid_until,
         dependencies,
@@ -28,19 +30,45 @@ pub fn check(
             proto::Decision::Conditional,
             proto::DenialReason::Unspecified,
         ),
-        Decision::Denied => (proto::Decision::Denied, proto::DenialReason::NoGrant),
+        Decision::Denied if locks.is_empty() => {
+            (proto::Decision::Denied, proto::DenialReason::NoGrant)
+        }
+        Decision::Denied => (proto::Decision::Denied, proto::DenialReason::Locked),
     };
     proto::CheckResponse {
         decision: decision.into(),
         revision: at.map_or_else(String::new, |token| token.to_string()),
         denial_reason: denial_reason.into(),
-        locks: Vec::new(),
+        locks: locks.iter().map(|lock| lock_ref(lock)).collect(),
         missing_context: missing_context.iter().map(ToString::to_string).collect(),
         valid_until: valid_until.map(values::to_timestamp),
         dependencies,
         uncacheable,
         valid_for: valid_until.map(|until| values::to_duration(until.since(now()))),
         detail,
+    }
+}
+
+/// A lock, as far as somebody who is denied needs to know it.
+pub fn lock_ref(from: &HeldLock) -> proto::LockRef {
+    let HeldLock {
+        id,
+        resource,
+        mode,
+        exempt: _,
+        actor,
+        reason,
+        created_at: _,
+        expires_at,
+        fencing_token: _,
+    } = from;
+    proto::LockRef {
+        lock_id: id.to_string(),
+        mode: mode.to_string(),
+        held_on: resource.to_string(),
+        reason: reason.to_string(),
+        expires_at: expires_at.map(values::to_timestamp),
+        actor: actor.as_ref().map_or_else(String::new, ToString::to_string),
     }
 }
 

@@ -1,22 +1,41 @@
 //! The dependency keys that an evaluation rests on.
 
-use crate::index::NodeId;
+use crate::index::{NodeId, object_hash};
 use crate::schema::RelId;
+use crate::tuple::ObjectRef;
 
 use super::super::dependencies::{membership_key, subjects_key};
-use super::{Machine, NO_RESOURCE, NO_SUBJECT, Rest};
+use super::{Machine, Rest, Unknown};
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
     pub(super) fn subjects_key(&self, node: NodeId, relation: RelId) -> u64 {
-        subjects_key(self.ground.index, self.hash(node), relation)
+        let index = self.ground.index;
+        // All assignments of one block on a resource are the subjects of one relation.
+        let hash = match index.site(node) {
+            Some(site) => object_hash(index.seed(), site.resource.kind(), site.resource.id()),
+            None => self.hash(node),
+        };
+        subjects_key(index, hash, relation)
     }
 
     pub(super) fn hash(&self, node: NodeId) -> u64 {
-        match node {
-            NO_RESOURCE => self.unknown[0],
-            NO_SUBJECT => self.unknown[1],
-            _ => self.ground.index.hash_of(node),
+        match self.unknown(node) {
+            Some(unknown) => unknown.hash,
+            None => self.ground.index.hash_of(node),
         }
+    }
+
+    fn unknown(&self, node: NodeId) -> Option<&Unknown<'a>> {
+        self.unknown.get((u32::MAX - node.0) as usize)
+    }
+
+    pub(super) fn is_unknown(&self, node: NodeId) -> bool {
+        self.unknown(node).is_some()
+    }
+
+    /// What an object is called that the index does not know.
+    pub(super) fn unknown_name(&self, node: NodeId) -> Option<ObjectRef<'a>> {
+        self.unknown(node).and_then(|unknown| unknown.object)
     }
 
     /// The keys that the value of the root rests on, sorted, each once.
@@ -25,6 +44,14 @@ impl Machine<'_> {
         let mut seen = vec![false; self.entries.len()];
         let mut absent = vec![false; self.closures.len()];
         let mut open = vec![0_u32];
+        if let Some(rests) = &self.denial {
+            // That a denial is one of locks rests on all that was evaluated.
+            let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+            open.extend(1..entries);
+            for rest in rests {
+                self.take_rest(*rest, &mut open, &mut absent, &mut keys);
+            }
+        }
         while let Some(place) = open.pop() {
             let Some(entry) = self.entries.get(place as usize) else {
                 continue;
@@ -34,20 +61,7 @@ impl Machine<'_> {
                 _ => continue,
             }
             for rest in &entry.rests_on {
-                match *rest {
-                    Rest::Key(key) => keys.push(key),
-                    Rest::Goal(goal) => open.push(goal),
-                    Rest::Absent(at) => {
-                        if let Some(at) = absent.get_mut(at as usize) {
-                            *at = true;
-                        }
-                    }
-                    Rest::Fact(at, fact) => {
-                        if let Some(closure) = self.closures.get(at as usize) {
-                            closure.proof(self.ground, fact, |node| self.hash(node), &mut keys);
-                        }
-                    }
-                }
+                self.take_rest(*rest, &mut open, &mut absent, &mut keys);
             }
         }
         for (closure, _) in self
@@ -64,5 +78,22 @@ impl Machine<'_> {
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+
+    fn take_rest(&self, rest: Rest, open: &mut Vec<u32>, absent: &mut [bool], keys: &mut Vec<u64>) {
+        match rest {
+            Rest::Key(key) => keys.push(key),
+            Rest::Goal(goal) => open.push(goal),
+            Rest::Absent(at) => {
+                if let Some(at) = absent.get_mut(at as usize) {
+                    *at = true;
+                }
+            }
+            Rest::Fact(at, fact) => {
+                if let Some(closure) = self.closures.get(at as usize) {
+                    closure.proof(self.ground, fact, |node| self.hash(node), keys);
+                }
+            }
+        }
     }
 }

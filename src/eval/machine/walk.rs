@@ -1,25 +1,32 @@
 //! Walks over the objects behind a relation's subject sets or an arrow: forward over the tuples,
 //! or, where that is shorter, over what the subject's side has found.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::index::{Edge, Group, NodeId, Restriction};
-use crate::schema::program::{Op, Sign};
-use crate::schema::{MemberId, RelId};
+use crate::schema::program::{Op, Sign, Which};
+use crate::schema::{MemberId, RelId, RolesId};
 
+use super::super::climb::Climb;
 use super::super::closure::Closure;
-use super::super::dependencies::membership_key;
+use super::super::dependencies::{membership_key, role_key};
+use super::super::locks::read_keys;
 use super::super::value::Value;
-use super::{Frame, Machine, Rest, Step, TooMuchWork, earlier, standing};
+use super::{Frame, Goal, Machine, Rest, Step, TooMuchWork, earlier, standing};
 
 /// Lists of at most this many sets are walked without asking the subject's side.
 const SHORT: usize = 2;
 /// How many tuples of a long list are taken at a time.
 const CHUNK: usize = 32;
 
+/// Lists of tuples, each with what is asked of the objects there.
+pub(super) type Groups<'a> = SmallVec<[(Group<'a>, MemberId); 4]>;
+
 /// The objects behind a relation's sets or an arrow, one after the other.
 pub(super) struct Walk<'a> {
-    groups: SmallVec<[(Group<'a>, MemberId); 4]>,
+    groups: Groups<'a>,
     at: usize,
     after: Option<NodeId>,
     pending: SmallVec<[Target<'a>; 4]>,
@@ -32,6 +39,8 @@ pub(super) struct Walk<'a> {
     seen: bool,
     sign: Sign,
     how: Way,
+    /// Where it walks over sites of roles.
+    sites: Option<Sites>,
     /// Where the walk's part of the frame's `rests_on` begins, and that of the object at hand.
     pub(super) begin: u32,
     mark: u32,
@@ -45,6 +54,16 @@ enum Way {
     Forward(RelId),
     /// Backward along this relation of other objects.
     Backward(RelId),
+    /// Over the sites of roles, whose keys are noted as they are met.
+    Roles,
+}
+
+/// Which sites a walk counts.
+struct Sites {
+    roles: RolesId,
+    which: Which,
+    /// The object and what it inherits roles from.
+    above: Arc<Climb>,
 }
 
 #[derive(Clone, Copy)]
@@ -87,8 +106,9 @@ impl<'a> Machine<'a> {
     ) -> Result<Result<Box<Walk<'a>>, Value>, TooMuchWork> {
         let begin = frame.begin();
         let (goal, ground) = (frame.goal, self.ground);
-        let mut groups = SmallVec::new();
+        let mut groups = Groups::new();
         let (mut acc, mut all, mut walk_sign) = (Value::Denied, false, Sign::default());
+        let mut sites = None;
         let how = match op {
             Op::Arrow {
                 via,
@@ -120,6 +140,17 @@ impl<'a> Machine<'a> {
                     }
                 }
                 Way::Backward(via.rel)
+            }
+            Op::Roles { roles, which, sign } => {
+                walk_sign = sign;
+                groups = self.role_groups(frame, goal, (roles, which))?;
+                let above = self.above(goal, roles)?;
+                sites = Some(Sites {
+                    roles,
+                    which,
+                    above,
+                });
+                Way::Roles
             }
             _ => {
                 acc = self.direct(frame, goal)?;
@@ -156,10 +187,123 @@ impl<'a> Machine<'a> {
             seen: false,
             sign: walk_sign,
             how,
+            sites,
             begin,
             mark: begin,
             spent_at: self.work,
         })))
+    }
+
+    /// The object of a goal and what it inherits roles of a block from, once a question.
+    fn above(&mut self, goal: Goal, roles: RolesId) -> Result<Arc<Climb>, TooMuchWork> {
+        if let Some(above) = self.above.get(&(goal.node, roles.0)) {
+            return Ok(Arc::clone(above));
+        }
+        let (ground, left) = (self.ground, self.limit.saturating_sub(self.work));
+        let kind = ground.schema.member(goal.member).owner;
+        let inherits = |kind| ground.roles_inherit(kind, roles);
+        let above = Arc::new(Climb::from(ground, goal.node, kind, inherits, left));
+        self.spend(1 + above.reads)?;
+        self.ends = earlier(self.ends, above.ends);
+        let known = Arc::clone(&above);
+        self.above.insert((goal.node, roles.0), known);
+        Ok(above)
+    }
+
+    /// The sites of a block on an object and what it inherits from (for `some`, on itself alone);
+    /// notes the keys of where they were looked for.
+    pub(super) fn role_groups(
+        &mut self,
+        frame: &mut Frame<'a>,
+        goal: Goal,
+        (roles, which): (RolesId, Which),
+    ) -> Result<Groups<'a>, TooMuchWork> {
+        let above = self.above(goal, roles)?;
+        let mut groups = SmallVec::new();
+        let Some(block) = self.ground.schema.roles.get(usize::from(roles.0)) else {
+            return Ok(groups);
+        };
+        let places = match which {
+            Which::Assigned => 1,
+            Which::Including | Which::Builtin(_) => above.nodes.len(),
+        };
+        for (node, _) in above.nodes.iter().take(places) {
+            let found = (self.ground.index).subject_groups(*node, block.sites.relation);
+            let found = found.filter(|group| group.kind == block.sites.kind);
+            groups.extend(found.map(|group| (group, block.sites.member)));
+            let key = (self.track).then(|| self.subjects_key(*node, block.sites.relation));
+            frame.key(key);
+        }
+        self.climbed(frame, &above);
+        Ok(groups)
+    }
+
+    /// Whether the role of a site counts for a goal.
+    pub(super) fn site_counts(
+        &mut self,
+        frame: &mut Frame<'a>,
+        goal: Goal,
+        (roles, which): (RolesId, Which),
+        site: NodeId,
+    ) -> Result<bool, TooMuchWork> {
+        let above = self.above(goal, roles)?;
+        let sites = Sites {
+            roles,
+            which,
+            above,
+        };
+        self.counts(frame, &sites, site)
+    }
+
+    /// Notes the key of all tuples that an instruction walks over.
+    pub(super) fn walk_key(&mut self, frame: &mut Frame<'a>, goal: Goal, op: Op) {
+        let schema = self.ground.schema;
+        let how = match op {
+            Op::Arrow { via, .. } => Way::Forward(schema.member(via).rel),
+            Op::Backward { via, .. } => Way::Backward(schema.member(via).rel),
+            Op::Roles { .. } => Way::Roles,
+            _ => Way::Forward(schema.member(goal.member).rel),
+        };
+        if self.track {
+            let key = self.tuples_key(goal.node, how);
+            frame.key(key);
+        }
+    }
+
+    /// Notes the keys of what a climb has read.
+    fn climbed(&self, frame: &mut Frame<'a>, above: &Climb) {
+        if self.track {
+            let mut keys = Vec::new();
+            read_keys(self.ground, above, &|node| self.hash(node), &mut keys);
+            frame.rests_on.extend(keys.into_iter().map(Rest::Key));
+        }
+    }
+
+    /// Whether the role of a site counts in a walk; notes the key of its record.
+    fn counts(
+        &mut self,
+        frame: &mut Frame<'a>,
+        sites: &Sites,
+        site: NodeId,
+    ) -> Result<bool, TooMuchWork> {
+        self.spend(1)?;
+        let ground = self.ground;
+        let (Some(site), Some(block)) = (
+            ground.index.site(site),
+            ground.schema.roles.get(usize::from(sites.roles.0)),
+        ) else {
+            return Ok(false);
+        };
+        frame.key(
+            (self.track && sites.which == Which::Including)
+                .then(|| role_key(ground.index.seed(), site.role)),
+        );
+        Ok(ground.role_means(
+            site.role,
+            frame.goal.member,
+            block.sites.member,
+            sites.which,
+        ) && ground.owner_is_among(block, site.role, &sites.above))
     }
 
     fn any_live(&mut self, group: &Group<'a>) -> Result<bool, TooMuchWork> {
@@ -177,7 +321,8 @@ impl<'a> Machine<'a> {
     /// Notes the key that the absence of further tuples rests on.
     fn absent(&mut self, frame: &mut Frame<'a>, how: Way, noted: bool) {
         if self.track && !noted {
-            frame.key(Some(self.tuples_key(frame.goal.node, how)));
+            let key = self.tuples_key(frame.goal.node, how);
+            frame.key(key);
         }
     }
 
@@ -198,7 +343,7 @@ impl<'a> Machine<'a> {
                 frame.walk = Some(walk);
                 return Ok(Step::Done(acc));
             }
-            let Some(target) = walk.pending.pop() else {
+            let Some(target) = self.next_target(frame, &mut walk)? else {
                 if self.refill(frame, &mut walk)? {
                     continue;
                 }
@@ -219,7 +364,7 @@ impl<'a> Machine<'a> {
                 }
                 continue;
             }
-            let goal = frame.goal.call(target.node, target.member, walk.sign);
+            let goal = self.call(frame.goal, target.node, target.member, walk.sign);
             match self.resolve(frame, goal, walk.sign)? {
                 Some(value) => delivered = Some(value),
                 None => {
@@ -229,6 +374,21 @@ impl<'a> Machine<'a> {
                 }
             }
         }
+    }
+
+    /// The next object that is pending and counts.
+    fn next_target(
+        &mut self,
+        frame: &mut Frame<'a>,
+        walk: &mut Walk<'a>,
+    ) -> Result<Option<Target<'a>>, TooMuchWork> {
+        while let Some(target) = walk.pending.pop() {
+            match &walk.sites {
+                Some(sites) if !self.counts(frame, sites, target.node)? => {}
+                _ => return Ok(Some(target)),
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the value of an object behind the walk; says whether that decides it.
@@ -241,8 +401,8 @@ impl<'a> Machine<'a> {
                 false => self.causes.and(walk.acc, value),
             };
             if walk.acc == Value::Denied && self.track {
-                let (node, how) = (frame.goal.node, walk.how);
-                frame.key(Some(self.tuples_key(node, how)));
+                let key = self.tuples_key(frame.goal.node, walk.how);
+                frame.key(key);
             }
             return walk.acc == Value::Denied;
         }
@@ -255,21 +415,29 @@ impl<'a> Machine<'a> {
                 .rests_on
                 .drain(walk.begin as usize..walk.mark as usize);
             let key = match walk.how {
-                Way::Forward(_) => Some(self.tuples_key(frame.goal.node, walk.how)),
+                Way::Forward(_) => self.tuples_key(frame.goal.node, walk.how),
                 Way::Backward(relation) => {
                     walk.target.map(|node| self.subjects_key(node, relation))
                 }
+                Way::Roles => {
+                    let site = walk.target.and_then(|node| self.ground.index.site(node));
+                    site.map(|site| role_key(self.ground.index.seed(), site.role))
+                }
             };
             frame.key(key);
+            if let Some(sites) = &walk.sites {
+                self.climbed(frame, &sites.above);
+            }
         }
         true
     }
 
     /// The key of all tuples that a walk over an object takes.
-    fn tuples_key(&self, node: NodeId, how: Way) -> u64 {
+    fn tuples_key(&self, node: NodeId, how: Way) -> Option<u64> {
         match how {
-            Way::Forward(relation) => self.subjects_key(node, relation),
-            Way::Backward(_) => membership_key(self.hash(node)),
+            Way::Forward(relation) => Some(self.subjects_key(node, relation)),
+            Way::Backward(_) => Some(membership_key(self.hash(node))),
+            Way::Roles => None,
         }
     }
 
@@ -279,7 +447,10 @@ impl<'a> Machine<'a> {
             let odd = frame.goal.odd ^ walk.sign.odd;
             if !walk.all && group.len_hint() > SHORT && self.searchable(odd) {
                 let budget = CHUNK as u64 + (self.work - walk.spent_at);
-                let place = self.search(member, budget)?;
+                let free = self
+                    .call(frame.goal, frame.goal.node, member, walk.sign)
+                    .free;
+                let place = self.search(member, free, budget)?;
                 if self.meet(walk, &group, member, place) {
                     frame.rest(self.track, Rest::Absent(place));
                     (walk.at, walk.after) = (walk.at + 1, None);
@@ -300,15 +471,15 @@ impl<'a> Machine<'a> {
     }
 
     /// Searches on from the subject's side for `member`; gives the closure's place.
-    fn search(&mut self, member: MemberId, budget: u64) -> Result<u32, TooMuchWork> {
+    fn search(&mut self, member: MemberId, free: bool, budget: u64) -> Result<u32, TooMuchWork> {
         let known = self
             .closures
             .iter()
-            .position(|closure| closure.demand() == member);
+            .position(|closure| closure.demand() == (member, free));
         let place = known.unwrap_or(self.closures.len());
         if known.is_none() {
             self.closures
-                .push(Closure::new(self.ground, self.who, member));
+                .push(Closure::new(self.ground, self.who, member, free));
         }
         let mut spent = 0;
         if let Some(closure) = self.closures.get_mut(place) {

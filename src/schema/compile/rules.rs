@@ -103,6 +103,7 @@ impl Compiler<'_, '_> {
                         granted_by: None,
                         capped: one.clauses.capped,
                         inherits: Vec::new(),
+                        carrier: MemberId(u32::MAX),
                     });
                 }
                 _ => {}
@@ -322,6 +323,7 @@ impl Compiler<'_, '_> {
                 granted_by: self.rule(of, one.clauses.granted_by.as_ref()),
                 capped: one.clauses.capped,
                 inherits,
+                carrier: self.carrier(owner, roles, one.roles.span),
             });
         }
         if let Some(definition) = self.schema.types.get_mut(place) {
@@ -374,6 +376,22 @@ impl Compiler<'_, '_> {
             builtin.granted_by = granted_by;
         }
         self.site_member(place, sites, subjects, tree.name.span);
+    }
+
+    /// A member that has the name of the block's link, and no value of its own.
+    fn carrier(&mut self, owner: TypeId, roles: RolesId, span: Span) -> MemberId {
+        let id = u32::try_from(self.schema.members.len()).unwrap_or(u32::MAX);
+        let block = self.schema.roles.get(usize::from(roles.0));
+        let rel = block.map_or(RelId::RULE, |block| block.sites.relation);
+        self.schema.members.push(Member {
+            owner,
+            rel,
+            name: self.names.rel_name(rel).into(),
+            doc: Doc::default(),
+            kind: MemberKind::Permission(super::super::Expr::Nil),
+        });
+        self.spans.push(span);
+        MemberId(id)
     }
 
     /// The relation of the sites of a block, as the member that its programs go by.
