@@ -3,7 +3,7 @@
 //! `cargo bench --bench watch` starts the server as a process of its own, in memory. Watchers and
 //! writers share this process and its processors with it, so that each figure holds the clients'
 //! work too, but for CPU and memory, which are the server's alone. `-- --short` takes a few
-//! seconds.
+//! seconds; `-- --unread 1000000` writes so many commits, on disk, past a watcher that never reads.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -67,11 +67,77 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
+    let mut words = std::env::args()
+        .skip_while(|word| word != "--unread")
+        .skip(1);
+    if let Some(count) = words.next() {
+        return runtime.block_on(unread(count.parse().unwrap()));
+    }
     runtime.block_on(async {
         receipt(&plan).await;
         barrier(&plan).await;
         idle(&plan).await;
     });
+}
+
+/// Commits a second and the server's memory, first with nobody watching, then with a watcher that
+/// opens its stream and reads no more.
+async fn unread(count: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&["--data", dir.path().to_str().unwrap()]).await;
+    let tell = |what: &str, done: u64, begun: Instant| {
+        let rate = done as f64 / begun.elapsed().as_secs_f64();
+        let memory = server.memory() / 1_024.0;
+        println!("{what:>20}: {rate:.0} commits a second, {memory:.0} MiB");
+    };
+    let begun = Instant::now();
+    write(&server, count / 10).await;
+    tell("nobody watches", count / 10, begun);
+    let mut watches = WatchServiceClient::new(server.connect().await);
+    let request = proto::WatchChangesRequest::default();
+    let mut stream = watches.watch_changes(request).await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    for part in 1..=10 {
+        let begun = Instant::now();
+        write(&server, count / 10).await;
+        tell(&format!("{} unread", count / 10 * part), count / 10, begun);
+    }
+    let (mut last, begun, mut read) = (None, Instant::now(), 0);
+    while read < count / 10 * 10 {
+        if let Some(Event::Commit(commit)) = stream.message().await.unwrap().unwrap().event {
+            let number: u64 = commit.revision.split('@').next().unwrap().parse().unwrap();
+            assert!(last.is_none_or(|last| number == last + 1));
+            last = Some(number);
+            read += 1;
+        }
+    }
+    tell("caught up", read, begun);
+}
+
+/// So many commits, each of one tuple, that leave as many tuples as there were.
+async fn write(server: &Server, count: u64) {
+    const WRITERS: u64 = 200;
+    let writers = (0..WRITERS).map(|writer| {
+        let mut grants = GrantServiceClient::new(server.channel.clone());
+        tokio::spawn(async move {
+            for turn in 0..count / WRITERS {
+                let proto::GrantRequest { tuples, .. } = grant(writer, "", None);
+                match turn % 2 {
+                    0 => drop(grants.grant(grant(writer, "", None)).await.unwrap()),
+                    _ => {
+                        let request = proto::RevokeRequest {
+                            tuples,
+                            ..proto::RevokeRequest::default()
+                        };
+                        drop(grants.revoke(request).await.unwrap());
+                    }
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
 }
 
 /// From when a write is answered, and from when it was asked for, until each watcher has it.
@@ -166,7 +232,9 @@ async fn barrier(plan: &Plan) {
         let mut spans = Vec::new();
         for number in 0..plan.waits {
             let asked = Instant::now();
-            let request = grant(number as u64, "", wait);
+            // One that stood would be no commit, and nothing for a cache to hurry for.
+            let number = number as u64 + wait.map_or(0, |_| 1_000_000);
+            let request = grant(number, "", wait);
             let answer = grants.grant(request).await.unwrap().into_inner();
             assert!(answer.propagation.is_none_or(|told| told.complete));
             spans.push(asked.elapsed());
@@ -275,11 +343,17 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::start_with(&["--memory"]).await
+    }
+
+    async fn start_with(flags: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = port.local_addr().unwrap();
         drop(port);
         let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["serve", "--memory", "--template", "none", "--listen"])
+            .args(["serve", "--template", "none"])
+            .args(flags)
+            .arg("--listen")
             .args([&address.to_string(), "--log", "warn"])
             .stdout(Stdio::null())
             .spawn()

@@ -160,10 +160,8 @@ pub(crate) struct Setup {
     pub(crate) expiry_poll: Duration,
     /// When checkpoints are made, and what stays of the log.
     pub(crate) keeping: Keeping,
-    /// The weight of the commits that were read after the newest checkpoint.
+    /// How many commits were read after the newest checkpoint.
     pub(crate) since_checkpoint: u64,
-    /// Where the newest checkpoint stands.
-    pub(crate) last_checkpoint: Option<Revision>,
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// The other end of `inbox`, weak: the writer ends when all others have let go of theirs.
     pub(crate) outbox: mpsc::WeakSender<Message>,
@@ -227,7 +225,6 @@ impl Writer {
                 setup.outbox,
                 setup.keeping,
                 setup.since_checkpoint,
-                setup.last_checkpoint,
             ),
             store: setup.store,
             state: setup.state,
@@ -383,8 +380,7 @@ impl Writer {
             state.chain = last.chain;
             self.feed.committed(last.revision);
         }
-        let weight = commits.iter().map(background::weight).sum();
-        self.background.committed(weight);
+        self.background.committed(positions.len() as u64);
         self.state = Arc::new(state);
         self.published.publish(Arc::clone(&self.state));
         let live = commits

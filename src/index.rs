@@ -20,7 +20,6 @@ use crate::tuple::{CaveatRef, Context, ObjectRef, SubjectRef, Tuple};
 
 mod base;
 mod delta;
-mod entries;
 mod file;
 mod group;
 mod scan;

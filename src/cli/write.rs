@@ -1,13 +1,16 @@
 //! `portcullis grant` and `portcullis revoke`
 
+use std::time::Duration;
+
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::Client;
 use super::output::Output;
 use super::values::{self, Ends};
 use super::{Exit, pattern};
 use crate::api::convert::to_tuple;
+use crate::api::convert::values::to_duration;
 use crate::api::proto;
 use crate::api::proto::grant_service_client::GrantServiceClient;
 use crate::tuple::{Subject, Tuple};
@@ -65,6 +68,9 @@ pub(super) struct Options {
     /// Says what would come of it, but changes nothing
     #[arg(long)]
     dry_run: bool,
+    /// Answers once no cache can answer from before it; at most this long, such as 10s
+    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    wait_for_watchers: Option<Duration>,
 }
 
 impl Options {
@@ -78,8 +84,28 @@ impl Options {
             reason: self.reason.clone(),
             idempotency_key: self.idempotency_key.clone(),
             dry_run: self.dry_run,
+            wait_for_watchers: self.wait_for_watchers.map(to_duration),
             ..proto::WriteOptions::default()
         }
+    }
+
+    /// What became of the wait, behind what was done; nothing where none was asked for.
+    pub(super) fn waited(of: Option<&proto::Propagation>) -> String {
+        match of {
+            None => String::new(),
+            Some(told) if told.complete => "; no cache answers from before it".to_owned(),
+            Some(told) => {
+                let laggards = told.laggards.join(", ");
+                format!("; these caches may still answer from before it: {laggards}")
+            }
+        }
+    }
+
+    pub(super) fn propagation(of: Option<&proto::Propagation>) -> Value {
+        of.map_or(
+            Value::Null,
+            |told| json!({ "complete": told.complete, "laggards": told.laggards }),
+        )
     }
 
     pub(super) fn verb(&self, done: &'static str) -> String {
@@ -115,11 +141,16 @@ impl Grant {
             "granted": answer.granted,
             "revision": answer.revision,
             "dry_run": self.options.dry_run,
+            "propagation": Options::propagation(answer.propagation.as_ref()),
         });
         let verb = self.options.verb("granted");
+        let waited = Options::waited(answer.propagation.as_ref());
         output.give(
             &value,
-            format_args!("{verb} {} at revision {}", answer.granted, answer.revision),
+            format_args!(
+                "{verb} {} at revision {}{waited}",
+                answer.granted, answer.revision
+            ),
         )?;
         Ok(Exit::Done)
     }
@@ -139,16 +170,18 @@ impl Revoke {
             "revoked": answer.revoked,
             "revision": answer.revision,
             "dry_run": self.options.dry_run,
+            "propagation": Options::propagation(answer.propagation.as_ref()),
         });
         let verb = self.options.verb("revoked");
         let nothing = match answer.revoked {
             0 => ": no such tuple stands",
             _ => "",
         };
+        let waited = Options::waited(answer.propagation.as_ref());
         output.give(
             &value,
             format_args!(
-                "{verb} {} at revision {}{nothing}",
+                "{verb} {} at revision {}{nothing}{waited}",
                 answer.revoked, answer.revision
             ),
         )?;

@@ -15,6 +15,7 @@
 //! its longest span after the oldest commit that its cache has not applied, and a new or lapsed
 //! one begins only at or above all that was ever waited for.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
@@ -71,6 +72,8 @@ pub struct Leases {
     /// an earlier run may have waited for that.
     awaited: Revision,
     sessions: HashMap<SessionId, Session>,
+    /// The open ones, by caller and cache.
+    open: HashMap<(Arc<str>, Arc<str>), Vec<SessionId>>,
     /// The sessions that were granted a lease, by what they have acknowledged. One whose lease
     /// has run out is taken out when a barrier comes upon it.
     leased: BTreeSet<(Revision, SessionId)>,
@@ -91,6 +94,10 @@ struct Session {
 impl Session {
     fn is_running(&self, now: BootTime) -> bool {
         now < self.end
+    }
+
+    fn name(&self) -> (Arc<str>, Arc<str>) {
+        (Arc::clone(&self.caller), Arc::clone(&self.watcher_id))
     }
 }
 
@@ -115,6 +122,7 @@ impl Leases {
             ages: Ages::new(head, now),
             awaited: head,
             sessions: HashMap::new(),
+            open: HashMap::new(),
             leased: BTreeSet::new(),
             closed: VecDeque::new(),
         }
@@ -160,6 +168,8 @@ impl Leases {
             acknowledged: None,
             end: BootTime::default(),
         };
+        let name = session.name();
+        self.open.entry(name).or_default().push(id);
         self.sessions.insert(id, session);
         id
     }
@@ -171,6 +181,12 @@ impl Leases {
             return;
         };
         session.is_open = false;
+        if let Entry::Occupied(mut open) = self.open.entry(session.name()) {
+            open.get_mut().retain(|other| *other != id);
+            if open.get().is_empty() {
+                open.remove();
+            }
+        }
         match session.is_running(now) {
             true => self.closed.push_back((session.end, id)),
             false => self.forget(id),
@@ -279,9 +295,11 @@ impl Leases {
             let id = text.parse().ok()?;
             return self.sessions.get(&id).filter(|s| meant(s)).map(|_| id);
         }
-        let mut open = self.sessions.iter().filter(|(_, session)| meant(session));
-        let (id, _) = open.next()?;
-        open.next().is_none().then_some(*id)
+        let name = (ack.caller.into(), ack.watcher_id.into());
+        match self.open.get(&name)?.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
     }
 
     /// Forgets closed sessions whose lease has run out.

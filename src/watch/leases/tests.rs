@@ -280,13 +280,13 @@ fn revision_and_end_only_grow() {
     let mut world = World::new();
     let a = world.open("a");
     world.at(10).commit();
-    assert_eq!(world.ack("a", &a, 6), L);
+    assert_eq!(world.at(20).ack("a", &a, 6), L);
     // One that was under way for long arrives last.
     assert_eq!(world.at(1_000).ack("a", &a, 5), L - 990);
     let id = a.parse().unwrap();
     let standing = world.leases.standing(id, world.time()).unwrap();
     assert_eq!(standing.acknowledged, Some(Revision(6)));
-    assert_eq!(standing.lease, ms(L - 990));
+    assert_eq!(standing.lease, ms(L - 980));
     assert_eq!(world.barrier(), free());
 }
 
