@@ -13,14 +13,20 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::revision::Token;
 
 mod banner;
+mod bench;
 mod changes;
 mod check;
 mod client;
+mod config;
+mod export;
+mod formats;
 mod health;
+mod import;
 mod lists;
 mod output;
 mod pattern;
 mod permissions;
+mod progress;
 mod schema;
 mod serve;
 mod sidecar;
@@ -33,6 +39,7 @@ mod watchers;
 mod write;
 
 use client::Client;
+use config::Config;
 use output::Output;
 
 /// Portcullis, an authorization service: may this subject do this to that resource?
@@ -41,8 +48,8 @@ use output::Output;
     name = "portcullis",
     version,
     arg_required_else_help = true,
-    after_help = "Every flag can also be set in the environment: --data as PORTCULLIS_DATA, \
-                  --at-least as PORTCULLIS_AT_LEAST.\n\nExit codes: 0 done, 1 refused or failed, \
+    after_help = "Every flag can also be set in the environment, --at-least as PORTCULLIS_AT_LEAST, \
+                  and in the YAML file of --config, as `at-least: …`.\n\nExit codes: 0 done, 1 refused or failed, \
                   64 a wrong command line. `check` has its own: see its help."
 )]
 struct Cli {
@@ -55,6 +62,10 @@ struct Cli {
         help_heading = "Everywhere"
     )]
     server: String,
+    /// A file with flags, one a line (data: /var/lib/x), for those said neither here nor in the
+    /// environment
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    config: Option<std::path::PathBuf>,
     /// Prints JSON, one value a line, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -91,6 +102,12 @@ enum Command {
     Schema(schema::Schema),
     /// Runs validation files, offline: a schema, tuples, and what checks must answer
     Test(test::Test),
+    /// Imports tuples, and a schema where the file has one
+    Import(import::Import),
+    /// Exports schema and tuples of one revision
+    Export(export::Export),
+    /// Loads a server from this machine, and says how fast it answers
+    Bench(bench::Bench),
     /// Lists the ready-made schemas, or prints one
     Templates(templates::Templates),
     /// Asks whether the server serves
@@ -162,7 +179,15 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let json = arguments.iter().any(|word| word == "--json");
-    let parsed = (grammar().try_get_matches_from(arguments))
+    let configured = Config::of(&arguments).and_then(|config| config.into_defaults(grammar()));
+    let grammar = match configured {
+        Ok(grammar) => grammar,
+        Err(error) => {
+            Output::new(json).error(&error);
+            return WRONG_COMMAND_LINE.into();
+        }
+    };
+    let parsed = (grammar.try_get_matches_from(arguments))
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -249,6 +274,9 @@ impl Cli {
             Command::Tuples(tuples) => tuples.run(&client()?, output),
             Command::Watch(watch) => watch.run(&client()?, output),
             Command::Watchers(watchers) => watchers.run(&client()?, output),
+            Command::Import(import) => import.run(&client()?, output),
+            Command::Export(export) => export.run(&client()?, output),
+            Command::Bench(bench) => bench.run(&client()?, output),
             Command::Health(health) => health.run(&client()?, output),
         }
     }

@@ -160,8 +160,10 @@ pub(crate) struct Setup {
     pub(crate) expiry_poll: Duration,
     /// When checkpoints are made, and what stays of the log.
     pub(crate) keeping: Keeping,
-    /// How many commits were read after the newest checkpoint.
+    /// The weight of the commits that were read after the newest checkpoint.
     pub(crate) since_checkpoint: u64,
+    /// Where the newest checkpoint stands.
+    pub(crate) last_checkpoint: Option<Revision>,
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// The other end of `inbox`, weak: the writer ends when all others have let go of theirs.
     pub(crate) outbox: mpsc::WeakSender<Message>,
@@ -225,6 +227,7 @@ impl Writer {
                 setup.outbox,
                 setup.keeping,
                 setup.since_checkpoint,
+                setup.last_checkpoint,
             ),
             store: setup.store,
             state: setup.state,
@@ -380,7 +383,8 @@ impl Writer {
             state.chain = last.chain;
             self.feed.committed(last.revision);
         }
-        self.background.committed(positions.len() as u64);
+        let weight = commits.iter().map(background::weight).sum();
+        self.background.committed(weight);
         self.state = Arc::new(state);
         self.published.publish(Arc::clone(&self.state));
         let live = commits

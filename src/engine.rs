@@ -169,6 +169,10 @@ impl Engine {
         let loaded = store.load()?;
         let fresh = loaded.fresh;
         let leases_unknown_until = Instant::now() + loaded.longest_lease;
+        let last_checkpoint = loaded
+            .checkpoint
+            .as_ref()
+            .map(|kept| kept.position.revision);
         let (state, since_checkpoint) = replay(loaded)?;
         let state = Arc::new(state);
         let published = Arc::new(Published::new(Arc::clone(&state)));
@@ -186,6 +190,7 @@ impl Engine {
             expiry_poll: options.expiry_poll,
             keeping: options.keeping,
             since_checkpoint,
+            last_checkpoint,
             inbox,
             outbox: to_writer.downgrade(),
         })
@@ -495,7 +500,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The state that a store holds, and how many commits came after its checkpoint.
+/// The state that a store holds, and the weight of the commits after its checkpoint.
 fn replay(loaded: Loaded) -> Result<(State, u64), OpenError> {
     let mut state = match loaded.checkpoint {
         None => State::empty(loaded.epoch, loaded.seed, loaded.position.chain),
@@ -516,7 +521,7 @@ fn replay(loaded: Loaded) -> Result<(State, u64), OpenError> {
         state = state.apply(&commit)?;
         state.chain = position.chain;
         state = state.merged_where_due();
-        count += 1;
+        count += commit::background::weight(&commit);
     }
     Ok((state, count))
 }

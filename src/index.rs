@@ -20,6 +20,7 @@ use crate::tuple::{CaveatRef, Context, ObjectRef, SubjectRef, Tuple};
 
 mod base;
 mod delta;
+mod entries;
 mod file;
 mod group;
 mod scan;

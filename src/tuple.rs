@@ -25,6 +25,13 @@ pub struct MalformedReference {
     problem: &'static str,
 }
 
+impl MalformedReference {
+    /// The text that is at fault; cut short where it is long.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 fn malformed(text: &str, problem: &'static str) -> MalformedReference {
     let mut text = text.to_owned();
     if text.len() > 200 {
@@ -568,16 +575,21 @@ fn parse_caveat(inner: &str) -> Option<(CaveatRef, &str)> {
 
 impl fmt::Display for ObjectRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind, self.id)
+        joined(f, &[self.kind, ":", self.id])
     }
 }
 
 impl fmt::Display for SubjectRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind, self.id)?;
+        joined(f, &[self.kind, ":", self.id])?;
         self.relation
-            .map_or(Ok(()), |relation| write!(f, "#{relation}"))
+            .map_or(Ok(()), |relation| joined(f, &["#", relation]))
     }
+}
+
+/// Without the machinery of formats: each tuple of an import is written several times.
+fn joined(f: &mut fmt::Formatter<'_>, parts: &[&str]) -> fmt::Result {
+    parts.iter().try_for_each(|part| f.write_str(part))
 }
 
 impl fmt::Display for Object {

@@ -372,3 +372,219 @@ fn watching_survives_a_restart_of_the_server() {
     server.check("watch --type environmnt", 1, "did you mean");
     server.check("watch --after 1@111111 --typo", 64, "--typo");
 }
+
+#[test]
+fn files_go_in_and_come_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let file = |name: &str, text: &str| {
+        std::fs::write(path(name), text).unwrap();
+        path(name)
+    };
+    let world = file(
+        "world.yaml",
+        "schema: |-\n  use expiration\n  caveat open(hour int) { hour > 8 }\n  definition user {}\n  \
+         definition doc {\n    relation viewer: user | user with open | user with expiration\n  }\n\
+         relationships: |-\n  // who\n  doc:a#viewer@user:tom\n  doc:a#viewer@user:ann[open:{\"hour\":9}]\n  \
+         doc:b#viewer@user:tom[expiration:2999-01-01T00:00:00Z]\nassertions: {}\n",
+    );
+    let server = Server::start(&["--memory", "--template", "none"]);
+    let bare = file("bare.txt", "doc:a#viewer@user:tom\n");
+    server.check(&format!("import {bare}"), 1, "NO_SCHEMA");
+    server.check(&format!("import {world}"), 0, "imported 3 tuples in");
+    server.check("check user:tom viewer doc:b", 0, "ALLOWED");
+    // Out in each form, and into another server.
+    let (_, plain) = server.run(&["export", "-"]);
+    assert!(plain.starts_with("// exported at revision 2@"), "{plain}");
+    for name in ["all.jsonl", "all.yaml"] {
+        let file = path(name);
+        server.check(&format!("export {file}"), 0, "exported 3 tuples in");
+        let other = Server::start(&["--memory", "--template", "none"]);
+        other.check(
+            &format!("import {file} --check-first"),
+            0,
+            "imported 3 tuples in",
+        );
+        let (_, again) = other.run(&["export", "-"]);
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().skip(1).map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&again), sorted(&plain), "{name}");
+    }
+    server.check(
+        "export - --matching @user:ann",
+        0,
+        "doc:a#viewer@user:ann[open:{\"hour\":9}]",
+    );
+
+    // Bad lines: found here, or by the server.
+    let here = file(
+        "here.txt",
+        "doc:c#viewer@user:tom\n\n  doc:c#viewer@user bob\n",
+    );
+    server.check(
+        &format!("import {here} --check-first"),
+        1,
+        "here.txt:3:16: ",
+    );
+    server.check(
+        &format!("import {here} --check-first"),
+        1,
+        "nothing was imported",
+    );
+    server.check("check user:tom viewer doc:c", 1, "DENIED");
+    server.check(
+        &format!("import {here}"),
+        1,
+        "1 tuples before it stand, at revision 3@",
+    );
+    server.check("check user:tom viewer doc:c", 0, "ALLOWED");
+    let there = file(
+        "there.txt",
+        "doc:d#viewer@user:tom\ndoc:d#owner@user:tom\ndoc:e#viewer@user:tom\n",
+    );
+    server.check(
+        &format!("import {there} --check-first"),
+        1,
+        "there.txt:2:7: ",
+    );
+    server.check("check user:tom viewer doc:d", 1, "DENIED");
+    server.check(&format!("import {there}"), 1, "there.txt:2:7: ");
+    server.check("check user:tom viewer doc:d", 0, "ALLOWED");
+    server.check("check user:tom viewer doc:e", 1, "DENIED");
+    server.check(&format!("import {there}"), 1, "--resume 1");
+    server.check(
+        &format!("import {there} --resume 2"),
+        0,
+        "imported 1 tuples",
+    );
+    server.check("check user:tom viewer doc:e", 0, "ALLOWED");
+    server.check("import - --check-first", 64, "standard input is read once");
+    server.check("import no-such-file", 1, "can't read no-such-file");
+    server.check(
+        &format!("export {}/x/y", folder.path().display()),
+        1,
+        "can't write",
+    );
+    server.check("import - --format yaml", 64, "spicedb");
+}
+
+#[test]
+fn flags_come_from_a_file_where_nobody_says_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+    let run = |words: &[&str], variables: &[(&str, &str)]| {
+        let output = Command::new(BINARY)
+            .args(words)
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    };
+    let check = |words: &[&str], variables: &[(&str, &str)], code: i32, part: &str| {
+        let (have, text) = run(words, variables);
+        assert_eq!(have, code, "{words:?}\n{text}");
+        assert!(text.contains(part), "{words:?}\n{text}");
+    };
+    write(
+        "a.yaml",
+        "server: unix:/nowhere/a.sock\njson: true\nmax-updates: 7\n",
+    );
+    let file = path("a.yaml");
+    check(&["--config", &file, "health"], &[], 1, "{\"error\":");
+    check(&["--config", &file, "health"], &[], 1, "/nowhere/a.sock");
+    check(
+        &["health"],
+        &[("PORTCULLIS_CONFIG", &file)],
+        1,
+        "/nowhere/a.sock",
+    );
+    let server = [("PORTCULLIS_SERVER", "unix:/nowhere/b.sock")];
+    check(
+        &["--config", &file, "health"],
+        &server,
+        1,
+        "/nowhere/b.sock",
+    );
+    check(
+        &["--config", &file, "health", "--server", "unix:/c.sock"],
+        &server,
+        1,
+        "/c.sock",
+    );
+    write("b.yaml", "serverr: x\n");
+    check(
+        &["--config", &path("b.yaml"), "health"],
+        &[],
+        64,
+        "there is no flag --serverr",
+    );
+    write("c.yaml", "server: [\n");
+    check(
+        &["--config", &path("c.yaml"), "health"],
+        &[],
+        64,
+        "expected a flag a line",
+    );
+    write("d.yaml", "max-updates: none\nmemory: true\n");
+    check(
+        &["--config", &path("d.yaml"), "serve"],
+        &[],
+        64,
+        "--max-updates",
+    );
+    check(
+        &["--config", &path("no.yaml"), "health"],
+        &[],
+        64,
+        "can't read",
+    );
+    write(
+        "e.yaml",
+        "listen: [\"127.0.0.1:0\", \"10.9.8.7:0\"]\nmemory: true\n",
+    );
+    check(
+        &["--config", &path("e.yaml"), "serve"],
+        &[],
+        64,
+        "10.9.8.7:0",
+    );
+}
+
+#[test]
+fn the_bench_loads_its_world_and_asks_it() {
+    let server = Server::start(&["--memory", "--template", "none"]);
+    server.check("bench --world 1 --for 100ms --kind direct", 1, "");
+    let (code, text) = server.run(&["bench", "--load", "--world", "1", "--for", "100ms"]);
+    assert_eq!(code, 0, "{text}");
+    for part in [
+        "loaded 8,",
+        "direct: ",
+        "nested: ",
+        "tree: ",
+        "wide: ",
+        "mixed: ",
+        "p99.9",
+        "server CPU",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    server.check(
+        "bench --world 1 --for 100ms --kind mixed --rate 200",
+        0,
+        "mixed: ",
+    );
+    server.check(
+        "--json bench --world 1 --for 100ms --kind direct --batch 10",
+        0,
+        "\"server_cpu_us_a_check\":",
+    );
+    server.check("bench --kind nonsense", 64, "direct");
+}

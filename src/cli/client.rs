@@ -19,6 +19,7 @@ pub(super) const DEFAULT: &str = "http://127.0.0.1:50051";
 /// A connection, made when the first call needs it.
 pub(super) struct Client {
     server: String,
+    endpoint: Endpoint,
     channel: Channel,
     runtime: Runtime,
 }
@@ -49,6 +50,7 @@ impl Client {
         };
         Ok(Self {
             server: server.to_owned(),
+            endpoint,
             channel,
             runtime,
         })
@@ -56,6 +58,16 @@ impl Client {
 
     pub(super) fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// Where the server is, as it was said.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// A connection of its own, within the runtime of whoever wants it.
+    pub(super) fn connect(&self) -> Channel {
+        self.endpoint.connect_lazy()
     }
 
     /// Makes a call and waits for it.
@@ -135,6 +147,22 @@ impl Refused {
                 .collect(),
             metadata,
         }
+    }
+
+    /// What the server said, in one line.
+    pub(super) fn told(&self) -> &str {
+        &self.message
+    }
+
+    /// The path of the field at fault.
+    pub(super) fn field(&self) -> Option<&str> {
+        self.fields.first().map(|(field, _)| field.as_str())
+    }
+
+    /// What the error says of itself.
+    pub(super) fn metadata(&self, key: &str) -> Option<&str> {
+        let found = self.metadata.iter().find(|(known, _)| known == key);
+        found.map(|(_, value)| value.as_str())
     }
 
     pub(super) fn json(&self) -> Value {

@@ -13,13 +13,13 @@ use tracing::warn;
 
 use crate::index::{Index, Merged};
 use crate::revision::Revision;
-use crate::state::State;
+use crate::state::{Commit, State};
 use crate::store::{Position, Store, StoreError};
 
 use super::Message;
 
 /// When checkpoints are made, and how much of the log stays behind them. In commits, but for the
-/// age.
+/// age; for checkpoints ten changes of a commit count as one more, since each is read at a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
     /// So many after a checkpoint comes the next.
@@ -51,8 +51,14 @@ pub(crate) enum Finished {
     /// A checkpoint was tried; it holds this many of the commits that were counted.
     Checkpoint {
         covered: u64,
+        at: Revision,
         result: Result<(), StoreError>,
     },
+}
+
+/// What a commit counts for on the way to the next checkpoint.
+pub(crate) fn weight(commit: &Commit) -> u64 {
+    1 + commit.changes.len() as u64 / 10
 }
 
 pub(crate) struct Background {
@@ -60,6 +66,8 @@ pub(crate) struct Background {
     outbox: mpsc::WeakSender<Message>,
     keeping: Keeping,
     since_checkpoint: u64,
+    /// What follows it stays in the log even behind the next one, should that be damaged one day.
+    last_checkpoint: Option<Revision>,
     /// After a failed one it waits for as many commits again.
     next_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
@@ -72,21 +80,23 @@ impl Background {
         outbox: mpsc::WeakSender<Message>,
         keeping: Keeping,
         since_checkpoint: u64,
+        last_checkpoint: Option<Revision>,
     ) -> Self {
         Self {
             store,
             outbox,
             keeping,
             since_checkpoint,
+            last_checkpoint,
             next_checkpoint: keeping.checkpoint_every,
             checkpoint: None,
             merging: false,
         }
     }
 
-    /// So many commits were published.
-    pub(crate) fn committed(&mut self, count: u64) {
-        self.since_checkpoint += count;
+    /// Commits of this weight were published.
+    pub(crate) fn committed(&mut self, weight: u64) {
+        self.since_checkpoint += weight;
     }
 
     /// Starts what is due.
@@ -110,10 +120,15 @@ impl Background {
                 state.index = state.index.install(*merged?);
                 Some(state)
             }
-            Finished::Checkpoint { covered, result } => {
+            Finished::Checkpoint {
+                covered,
+                at,
+                result,
+            } => {
                 self.checkpoint = None;
                 match result {
                     Ok(()) => {
+                        self.last_checkpoint = Some(at);
                         self.since_checkpoint -= covered.min(self.since_checkpoint);
                         self.next_checkpoint = self.keeping.checkpoint_every;
                     }
@@ -135,7 +150,7 @@ impl Background {
             drop(running.join());
         }
         match self.since_checkpoint >= self.keeping.checkpoint_at_end {
-            true => checkpoint(&*self.store, state, self.keeping),
+            true => checkpoint(&*self.store, state, self.keeping, self.last_checkpoint),
             false => Ok(()),
         }
     }
@@ -162,11 +177,16 @@ impl Background {
     fn start_checkpoint(&mut self, state: Arc<State>) {
         let (store, outbox) = (Arc::clone(&self.store), self.outbox.clone());
         let (covered, keeping) = (self.since_checkpoint, self.keeping);
+        let (at, last) = (state.revision, self.last_checkpoint);
         let work = move || {
-            let result = checkpoint(&*store, &state, keeping);
+            let result = checkpoint(&*store, &state, keeping, last);
             drop(state);
             if let Some(outbox) = outbox.upgrade() {
-                let finished = Finished::Checkpoint { covered, result };
+                let finished = Finished::Checkpoint {
+                    covered,
+                    at,
+                    result,
+                };
                 // A closed inbox needs no news.
                 drop(outbox.blocking_send(Message::Finished(finished)));
             }
@@ -183,18 +203,23 @@ impl Background {
 }
 
 /// Writes the state whole, and lets go of the commits behind it that need not stay.
-fn checkpoint(store: &dyn Store, state: &State, keeping: Keeping) -> Result<(), StoreError> {
+fn checkpoint(
+    store: &dyn Store,
+    state: &State,
+    keeping: Keeping,
+    last: Option<Revision>,
+) -> Result<(), StoreError> {
     let position = Position {
         revision: state.revision,
         chain: state.chain,
     };
     store.checkpoint(position, state.time, &mut |out| state.write_to(out))?;
+    let most = last.unwrap_or(state.revision);
     let by_count = Revision(state.revision.0.saturating_sub(keeping.commits));
     let trimmed = match keeping.age {
-        None => store.trim(by_count),
-        Some(age) => {
-            last_older(store, state, age).and_then(|by_age| store.trim(by_age.max(by_count)))
-        }
+        None => store.trim(by_count.min(most)),
+        Some(age) => last_older(store, state, age)
+            .and_then(|by_age| store.trim(by_age.max(by_count).min(most))),
     };
     if let Err(problem) = trimmed {
         // The checkpoint stands all the same, and the next one trims what this one did not.

@@ -7,11 +7,9 @@ use smallvec::SmallVec;
 
 use crate::revision::Revision;
 
+use super::entries::Entries;
 use super::group::Head;
 use super::{NodeId, Restriction};
-
-/// The changed tuples of one group, by the other side.
-pub(super) type Entries = OrdMap<NodeId, Entry>;
 
 /// A tuple as it stands now, or that it was removed.
 #[derive(Clone, Debug)]
@@ -51,7 +49,7 @@ impl NodeDelta {
     /// Says whether the entry is new.
     fn put(&mut self, head: Head, other: NodeId, entry: Entry) -> bool {
         match self.0.iter_mut().find(|(known, _)| *known == head) {
-            Some((_, entries)) => entries.insert(other, entry).is_none(),
+            Some((_, entries)) => entries.insert(other, entry),
             None => {
                 self.0.push((head, Entries::unit(other, entry)));
                 true
@@ -62,11 +60,10 @@ impl NodeDelta {
     /// What `sequence` and those before it did not do.
     fn after(&self, sequence: u64) -> Self {
         let groups = self.0.iter().map(|(head, entries)| {
-            let newer = entries
-                .iter()
-                .filter(|(_, entry)| entry.sequence > sequence);
-            let newer: Entries = newer.map(|(node, entry)| (*node, entry.clone())).collect();
-            (*head, newer)
+            let all = entries.after(None);
+            let newer = all.filter(|(_, entry)| entry.sequence > sequence);
+            let newer = newer.map(|(node, entry)| (node, entry.clone()));
+            (*head, Entries::of(newer))
         });
         Self(groups.filter(|(_, entries)| !entries.is_empty()).collect())
     }

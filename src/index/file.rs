@@ -53,7 +53,10 @@ impl Index {
         out.write_all(&MAGIC)?;
         write_bytes(out, &serde_json::to_vec(&header)?)?;
         for segment in self.segments.iter() {
-            write_base(out, &segment.merged())?;
+            match segment.pending() {
+                0 => write_base(out, segment.base())?,
+                _ => write_base(out, &segment.merged())?,
+            }
         }
         Ok(())
     }

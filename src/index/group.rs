@@ -1,13 +1,13 @@
 //! The tuples of one node that are of one kind, from the base and the delta as one list.
 
-use imbl::ordmap::RangedIter;
 use smallvec::SmallVec;
 
 use crate::revision::Revision;
 use crate::schema::{RelId, TypeId};
 
 use super::base::Side;
-use super::delta::{Entries, Entry, NodeDelta, Put};
+use super::delta::{NodeDelta, Put};
+use super::entries::{Entries, EntriesIter};
 use super::{NodeId, Restriction};
 
 /// What the tuples of a group have in common: the relation, the type of the other side, and the
@@ -130,7 +130,7 @@ impl<'a> Group<'a> {
 
     /// The tuple with `node` on the other side.
     pub fn get(&self, node: NodeId) -> Option<Edge<'a>> {
-        if let Some(entry) = self.delta.and_then(|delta| delta.get(&node)) {
+        if let Some(entry) = self.delta.and_then(|delta| delta.get(node)) {
             return match &entry.put {
                 Put::Stands(restriction) => Some(Edge {
                     node,
@@ -152,15 +152,11 @@ impl<'a> Group<'a> {
     }
 
     pub(super) fn granted(&self, after: Option<NodeId>) -> Edges<'a> {
-        use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(0, |node| self.targets.partition_point(|at| *at <= node.0));
-        let lower = after.map_or(Unbounded, Excluded);
         Edges {
             group: *self,
             next: from,
-            delta: self
-                .delta
-                .map(|delta| delta.range((lower, Unbounded)).peekable()),
+            delta: self.delta.map(|delta| delta.after(after).peekable()),
         }
     }
 
@@ -181,9 +177,7 @@ impl<'a> Group<'a> {
 pub(super) struct Edges<'a> {
     group: Group<'a>,
     next: usize,
-    delta: Option<
-        std::iter::Peekable<RangedIter<'a, NodeId, Entry, imbl::shared_ptr::DefaultSharedPtr>>,
-    >,
+    delta: Option<std::iter::Peekable<EntriesIter<'a>>>,
 }
 
 impl<'a> Iterator for Edges<'a> {
@@ -197,7 +191,7 @@ impl<'a> Iterator for Edges<'a> {
                 self.next += 1;
                 return Some(self.group.at(self.next - 1));
             };
-            let changed = delta.peek().map(|(node, _)| **node);
+            let changed = delta.peek().map(|(node, _)| *node);
             match (based, changed) {
                 (None, None) => return None,
                 (Some(based), changed) if changed.is_none_or(|changed| based < changed) => {
@@ -210,7 +204,7 @@ impl<'a> Iterator for Edges<'a> {
                     if let Put::Stands(restriction) = &entry.put {
                         return Some(Granted {
                             edge: Edge {
-                                node: *node,
+                                node,
                                 restriction: restriction.as_deref(),
                             },
                             revision: entry.revision,

@@ -56,6 +56,10 @@ impl Segment {
         }
     }
 
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
     pub fn node_count(&self) -> u32 {
         let added = u32::try_from(self.added.len()).unwrap_or(u32::MAX);
         self.base.nodes.len().saturating_add(added)

@@ -162,6 +162,23 @@ fn reopened(path: &Path) -> SledStore {
     panic!("{} stays in use", path.display());
 }
 
+/// Until the last checkpoint, which is made beside the writer, has been made and tidied up after.
+async fn at_rest(data: &Path) {
+    let files = || {
+        let entries = std::fs::read_dir(data.join("checkpoints")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let (mut last, mut quiet) = (files(), 0);
+    while quiet < 40 || last.len() != 2 {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        let now = files();
+        quiet = if now == last { quiet + 1 } else { 0 };
+        last = now;
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -183,6 +200,7 @@ async fn so_does_the_store_on_disk_after_an_end_and_after_a_crash() {
     let engine = open_with(sled(), options(&clock)).await;
     let answers = filled(&engine, &clock).await;
     let before = picture(&engine).await;
+    at_rest(&data).await;
     // As a killed process leaves it.
     copy(&data, &crashed);
     engine.close().await.unwrap();
