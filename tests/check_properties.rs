@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use oracle::model::{Level, Name, Object, Value, World};
 use oracle::world::{Dice, Round, put};
 use oracle::{Asker, Solution, Verdict};
-use real::{Real, agrees, question_text, setting, world_text};
+use real::{Real, agrees, names_the_locks, question_text, setting, world_text};
 
 const ROUNDS: usize = 4;
 const QUESTIONS: usize = 30;
@@ -45,7 +45,8 @@ fn wrong(world: &World, round: &Round, asked: (Object, Name)) -> Option<String> 
     let united = united(world, round);
     let verdict = solve(&united, round, round.now).verdict(asked.0, asked.1);
     let said = Real::new(world).ask(world, round, asked, false);
-    if !agrees(verdict, &said) {
+    let solution = solve(&united, round, round.now);
+    if !agrees(verdict, &said) || !names_the_locks(&solution, asked, &said) {
         return Some(format!("said {said:?}\nbut it is {verdict:?}"));
     }
     let until = said.ok()?.valid_until;
@@ -84,6 +85,12 @@ fn still(before: Verdict, now: Verdict) -> bool {
 /// The instants after `now` at which tuples end, in order.
 fn ends(world: &World, now: i64) -> Vec<i64> {
     let ends = world.tuples.iter().filter_map(|tuple| tuple.expires_at);
+    let locks = world
+        .locks
+        .iter()
+        .flatten()
+        .filter_map(|lock| lock.expires_at);
+    let ends = ends.chain(locks);
     let mut ends: Vec<_> = ends.filter(|end| *end > now).collect();
     ends.sort_unstable();
     ends.dedup();
@@ -177,11 +184,13 @@ fn compare(seed: u64, counts: &mut BTreeMap<&'static str, u64>) -> u64 {
                         || still(verdict, then.verdict(asked.0, asked.1))
                 });
             assert!(
-                kept && agrees(verdict, &said),
+                kept && agrees(verdict, &said) && names_the_locks(&solution, asked, &said),
                 "{}",
                 report(seed, &world, &round, asked)
             );
             *counts.entry(kind(verdict)).or_default() += 1;
+            let locked = said.as_ref().is_ok_and(|answer| !answer.locks.is_empty());
+            *counts.entry("locked").or_default() += u64::from(locked);
             *counts.entry("with an end").or_default() += u64::from(until.is_some());
             checks += 1;
         }
@@ -219,6 +228,7 @@ fn check_says_what_the_oracle_says() {
         "conditional",
         "caveat failed",
         "negation cycle",
+        "locked",
     ] {
         // Some are rare: a short run may miss them.
         assert!(
@@ -272,4 +282,58 @@ fn a_contextual_tuple_counts_like_a_stored_one() {
         }
     }
     println!("{compared} answers with contextual tuples compared");
+}
+
+/// Adding a lock never gives anything, and its end takes nothing away; in which order locks were
+/// placed makes no difference.
+#[test]
+fn locks_only_take_away() {
+    let (mut compared, mut taken) = (0, 0);
+    for seed in 0..setting("PORTCULLIS_CHECKS", 100_000) / 500 {
+        let mut dice = Dice::new(seed ^ 0x10c4);
+        let mut world = dice.world();
+        world.locks.clear();
+        let mut round = dice.round(&world);
+        round.contextual.clear();
+        let questions = questions(&world);
+        let ask = |world: &World, at| Real::new(world).ask(world, &round, at, false);
+        let Some(lock) = dice.lock(&world) else {
+            continue;
+        };
+        let more = Some(lock);
+        let other = dice.lock(&world);
+        let with = |locks: &[&Option<oracle::model::Lock>]| World {
+            locks: locks.iter().map(|lock| (*lock).clone()).collect(),
+            ..world.clone()
+        };
+        let worlds = [
+            with(&[&other]),
+            with(&[&other, &more]),
+            with(&[&more, &other]),
+        ];
+        let reals = worlds.each_ref().map(Real::new);
+        for _ in 0..40 {
+            let asked = *dice.pick(&questions);
+            let said = [0, 1, 2].map(|at| reals[at].ask(&worlds[at], &round, asked, false));
+            let level = |said: &Result<portcullis::eval::Answer, _>| {
+                said.as_ref().ok().map(|answer| answer.decision)
+            };
+            let [before, after, swapped] = said.each_ref().map(level);
+            let never_more = match (before, after) {
+                (Some(before), Some(after)) => after <= before,
+                _ => true,
+            };
+            assert!(
+                never_more && after == swapped,
+                "{}\n{}\n{said:?}\nwithout any {:?}",
+                world_text(&worlds[1]),
+                question_text(&world, &round, asked),
+                ask(&world, asked),
+            );
+            compared += 1;
+            taken += u64::from(before != after);
+        }
+    }
+    println!("{compared} answers compared, of which a lock took {taken}");
+    assert!(compared < 2_000 || taken > 0, "no lock took anything away");
 }

@@ -20,7 +20,7 @@ use oracle::model::{Name, Object, Subject, Tuple, World};
 use oracle::world::{Dice, NOW, Round, put};
 use portcullis::eval::Answer;
 use portcullis::state::Change;
-use real::{Real, agrees, question_text, setting, tuple, world_text};
+use real::{Real, agrees, names_the_locks, question_text, setting, tuple, world_lock, world_text};
 
 const COMMITS: u64 = 20;
 const KEPT: usize = 40;
@@ -157,12 +157,42 @@ impl History {
         changes
     }
 
+    /// Places a lock, lifts one or renews it, or says that it is over.
+    fn lock(&mut self) -> Option<Change> {
+        let held: Vec<usize> = (0..self.world.locks.len())
+            .filter(|at| self.world.locks[*at].is_some())
+            .collect();
+        if held.is_empty() || self.dice.once_in(2) {
+            let lock = self.dice.lock(&self.world)?;
+            let id = self.world.locks.len();
+            let real = world_lock(&self.world, id, &lock);
+            self.world.locks.push(Some(lock));
+            return Some(Change::Locked(real));
+        }
+        let id = *self.dice.pick(&held);
+        let mut lock = self.world.locks[id].take()?;
+        if self.dice.once_in(3) {
+            lock.expires_at = Some(self.now + 5);
+            let real = world_lock(&self.world, id, &lock);
+            self.world.locks[id] = Some(lock);
+            return Some(Change::Locked(real));
+        }
+        let real = world_lock(&self.world, id, &lock);
+        Some(match lock.expires_at.is_some_and(|end| end <= self.now) {
+            true => Change::LockExpired(real),
+            false => Change::Unlocked(real),
+        })
+    }
+
     /// Lets time pass, commits, drops what a sidecar would drop, and asks the rest again.
     fn step(&mut self, counts: &mut Counts) {
         self.fill(counts);
         self.now += i64::try_from(self.dice.below(4)).unwrap();
         let before = world_text(&self.world);
-        let changes = self.commit();
+        let mut changes = self.commit();
+        if self.dice.once_in(2) {
+            changes.extend(self.lock());
+        }
         let keys = self.real.keys(&changes).unwrap();
         self.real.apply(&changes);
         counts.commits += 1;
@@ -172,8 +202,11 @@ impl History {
             one.round.now = self.now;
             let said = self.real.ask(&self.world, &one.round, one.asked, true);
             let same = said.as_ref().is_ok_and(|answer| {
-                (answer.decision, &answer.missing_context)
-                    == (one.answer.decision, &one.answer.missing_context)
+                let said = |answer: &Answer| {
+                    let locks: Vec<_> = answer.locks.iter().map(|lock| lock.id.clone()).collect();
+                    (answer.decision, answer.missing_context.clone(), locks)
+                };
+                said(answer) == said(&one.answer)
             });
             let met = one
                 .answer
@@ -215,7 +248,7 @@ impl History {
                         let verdict = solution.verdict(asked.0, name);
                         let said = self.real.ask(&self.world, &round, asked, true);
                         assert!(
-                            agrees(verdict, &said),
+                            agrees(verdict, &said) && names_the_locks(&solution, asked, &said),
                             "seed {}\n{}\n{}\nsaid {said:?}\nbut it is {verdict:?}",
                             self.seed,
                             world_text(&self.world),

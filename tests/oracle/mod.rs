@@ -14,6 +14,7 @@
 )]
 
 mod cycles;
+mod locks;
 pub mod model;
 pub mod reader;
 pub mod world;
@@ -39,8 +40,11 @@ type Node = (Object, Name, bool);
 /// The values of all nodes between two bounds; they differ where a negation depends on itself.
 pub struct Solution<'a> {
     world: &'a World,
+    asker: Asker<'a>,
     low: Vec<Value>,
     high: Vec<Value>,
+    /// The same with no lock applied: what stands right of `-`, `except` and `exempt` read these.
+    free: [Vec<Value>; 2],
     /// Whether any two bounds differ.
     pub negation_cycle: bool,
     /// Whether some tuple's caveat is undecided, and the tuples close a cycle through a `-`.
@@ -66,20 +70,30 @@ impl<'a> Asker<'a> {
     pub fn solve(&self) -> Solution<'a> {
         let nodes = self.nodes();
         let size = self.world.types.len() * self.world.ids.len() * self.world.names.len() * 2;
-        let mut low = self.least(&nodes, &vec![Value::ALLOWED; size]);
-        let mut high = self.least(&nodes, &low);
+        let mut low = self.least(&nodes, &vec![Value::ALLOWED; size], None);
+        let mut high = self.least(&nodes, &low, None);
         loop {
-            let next = self.least(&nodes, &high);
+            let next = self.least(&nodes, &high, None);
             let done = same(&next, &low);
-            (low, high) = (next.clone(), self.least(&nodes, &next));
+            (low, high) = (next.clone(), self.least(&nodes, &next, None));
             if done {
                 break;
             }
         }
         let negation_cycle = !same(&low, &high);
         if !negation_cycle {
-            self.fill_missing(&nodes, &mut low);
+            self.fill_missing(&nodes, &mut low, None);
             high.clone_from(&low);
+        }
+        let free = [low.clone(), high.clone()];
+        if self.world.locks.iter().any(Option::is_some) {
+            // Locks read nothing but what is free of them, so that one round is enough.
+            low = self.least(&nodes, &free[1], Some(&free[0]));
+            high = self.least(&nodes, &free[0], Some(&free[1]));
+            if !negation_cycle {
+                self.fill_missing(&nodes, &mut low, Some(&free[0]));
+                high.clone_from(&low);
+            }
         }
         let mixed = nodes.iter().any(|(object, name, _)| {
             let tuples = self.tuples(*object, *name);
@@ -89,8 +103,10 @@ impl<'a> Asker<'a> {
         }) && self.closes_a_negation(&nodes);
         Solution {
             world: self.world,
+            asker: self.clone(),
             low,
             high,
+            free,
             negation_cycle,
             mixed,
         }
@@ -110,12 +126,12 @@ impl<'a> Asker<'a> {
     }
 
     /// The least fixpoint where the right sides of `-` are what `negated` says.
-    fn least(&self, nodes: &[Node], negated: &[Value]) -> Vec<Value> {
+    fn least(&self, nodes: &[Node], negated: &[Value], free: Option<&[Value]>) -> Vec<Value> {
         let mut table = vec![Value::DENIED; negated.len()];
         loop {
             let mut rose = false;
             for node in nodes {
-                let value = self.value(*node, &table, negated);
+                let value = self.value(*node, &table, negated, free);
                 let known = &mut table[place(self.world, *node)];
                 rose |= value.level > known.level;
                 *known = value;
@@ -127,14 +143,15 @@ impl<'a> Asker<'a> {
     }
 
     /// With all levels known: what the conditional ones lack, the least fixpoint again.
-    fn fill_missing(&self, nodes: &[Node], table: &mut Vec<Value>) {
+    fn fill_missing(&self, nodes: &[Node], table: &mut Vec<Value>, free: Option<&[Value]>) {
         for value in table.iter_mut() {
             value.missing = 0;
         }
         loop {
             let before = table.clone();
             for node in nodes {
-                table[place(self.world, *node)] = self.value(*node, table, table);
+                table[place(self.world, *node)] =
+                    self.value(*node, table, free.unwrap_or(&before), free);
             }
             if *table == before {
                 return;
@@ -142,16 +159,27 @@ impl<'a> Asker<'a> {
         }
     }
 
-    fn value(&self, node: Node, table: &[Value], negated: &[Value]) -> Value {
+    /// `free`: the values that locks read; with none no lock is applied.
+    fn value(
+        &self,
+        node: Node,
+        table: &[Value],
+        negated: &[Value],
+        free: Option<&[Value]>,
+    ) -> Value {
         let (object, name, odd) = node;
         if self.subject == Subject::Set(object, name) {
             return Value::ALLOWED; // a subject set is a member of itself
         }
-        match self.world.body(object.kind, name) {
+        let body = match self.world.body(object.kind, name) {
             None => Value::DENIED,
             Some(Body::Relation(_)) => self.relation(node, table),
             Some(Body::Permission(expr)) => self.expr(expr, object, odd, table, negated),
-        }
+        };
+        let passes = free.map_or(Vec::new(), |free| self.passes(object, name, free));
+        passes
+            .into_iter()
+            .fold(body, |value, (_, pass)| value.and(pass))
     }
 
     fn relation(&self, (object, name, odd): Node, table: &[Value]) -> Value {

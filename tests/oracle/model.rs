@@ -159,6 +159,27 @@ pub enum Body {
 pub struct Type {
     pub name: String,
     pub members: Vec<(Name, Body)>,
+    pub modes: Vec<Mode>,
+}
+
+/// A lock mode of a type.
+#[derive(Clone, Debug)]
+pub struct Mode {
+    pub name: &'static str,
+    /// `None`: `*`.
+    pub blocks: Option<Vec<Name>>,
+    /// A hidden member.
+    pub except: Option<Name>,
+    pub inherits: Vec<Name>,
+}
+
+/// A lock that is held; its place in [`World::locks`] is its id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lock {
+    pub mode: &'static str,
+    pub resource: Object,
+    pub exempt: Vec<Subject>,
+    pub expires_at: Option<i64>,
 }
 
 /// The value of a parameter, where it is known.
@@ -181,6 +202,8 @@ pub struct World {
     pub ids: Vec<String>,
     pub caveats: Vec<Caveat>,
     pub tuples: Vec<Tuple>,
+    /// A place that is `None` was lifted.
+    pub locks: Vec<Option<Lock>>,
 }
 
 /// The caveats that worlds use. A failing one is `lacking(&[])`.
@@ -311,9 +334,40 @@ impl World {
                     }
                 }
             }
+            for mode in &definition.modes {
+                text.push_str(&self.mode_text(kind, mode));
+            }
             text.push_str("}\n");
         }
         text
+    }
+
+    fn mode_text(&self, kind: Kind, mode: &Mode) -> String {
+        let list = |names: &[Name]| {
+            let words: Vec<_> = names
+                .iter()
+                .map(|name| self.names[*name].as_str())
+                .collect();
+            words.join(", ")
+        };
+        let mut text = format!("  lock {} {{ blocks ", mode.name);
+        text += &mode.blocks.as_deref().map_or("*".to_owned(), list);
+        if let Some(Body::Permission(expr)) = mode.except.and_then(|name| self.body(kind, name)) {
+            write!(text, " except {}", self.expr_text(expr)).unwrap();
+        }
+        if !mode.inherits.is_empty() {
+            write!(text, " inherits {}", list(&mode.inherits)).unwrap();
+        }
+        text + " }\n"
+    }
+
+    /// The lock modes that block a name of a type.
+    pub fn blocking(&self, kind: Kind, name: Name) -> impl Iterator<Item = &Mode> {
+        let modes = self.types[kind].modes.iter();
+        modes.filter(move |mode| {
+            let named = |list: &Vec<Name>| list.contains(&name);
+            !self.names[name].starts_with('~') && mode.blocks.as_ref().is_none_or(named)
+        })
     }
 
     fn alternative_text(&self, one: &Alternative) -> String {

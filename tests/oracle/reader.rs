@@ -19,6 +19,7 @@ pub fn schema(text: &str) -> World {
             reader.world.types.push(super::model::Type {
                 name: pair[1].clone(),
                 members: Vec::new(),
+                modes: Vec::new(),
             });
         }
     }

@@ -1,7 +1,8 @@
 //! Random worlds: schemas in the whole evaluated language, tuples that fit them, and who asks.
 
 use super::model::{
-    Alternative, Body, CAVEATS, Expr, Form, Given, Kind, Name, Object, Subject, Tuple, Type, World,
+    Alternative, Body, CAVEATS, Expr, Form, Given, Kind, Lock, Mode, Name, Object, Subject, Tuple,
+    Type, World,
 };
 
 /// The instant around which tuples end, in seconds since 1970.
@@ -81,6 +82,7 @@ impl Dice {
             world.types.push(Type {
                 name,
                 members: Vec::new(),
+                modes: Vec::new(),
             });
         }
         let ids = match shape {
@@ -126,7 +128,90 @@ impl Dice {
                 put(&mut world.tuples, tuple);
             }
         }
+        if self.once_in(2) {
+            self.lock_modes(&mut world, style);
+            drop_dangling(&mut world);
+            for _ in 0..self.below(6) {
+                let lock = self.lock(&world);
+                world.locks.push(lock);
+            }
+        }
         world
+    }
+
+    /// Lock modes on some types, which block and inherit at random.
+    fn lock_modes(&mut self, world: &mut World, style: Style) {
+        for kind in 1..world.types.len() {
+            for name in ["freeze", "hush"] {
+                if self.once_in(3) {
+                    continue;
+                }
+                let members = world.members(kind);
+                let blocks = (!self.once_in(3)).then(|| {
+                    let mut some = members.clone();
+                    some.retain(|_| self.once_in(2));
+                    if some.is_empty() {
+                        vec![members[0]]
+                    } else {
+                        some
+                    }
+                });
+                let except = self.once_in(2).then(|| {
+                    let expr = self.expr(world, kind, &[], 2, style);
+                    let hidden = world.name(&format!("~{}", world.types[kind].members.len()));
+                    world.types[kind]
+                        .members
+                        .push((hidden, Body::Permission(expr)));
+                    hidden
+                });
+                let plain = |all: &[Alternative]| {
+                    walks(all)
+                        && all
+                            .iter()
+                            .all(|one| one.caveat.is_none() && !one.expiration)
+                };
+                let mut inherits = relations(world, kind, plain);
+                inherits.retain(|_| !self.once_in(4));
+                world.types[kind].modes.push(Mode {
+                    name,
+                    blocks,
+                    except,
+                    inherits,
+                });
+            }
+        }
+    }
+
+    /// A lock that fits the schema, where a type that is drawn has any mode.
+    pub fn lock(&mut self, world: &World) -> Option<Lock> {
+        let kind = 1 + self.below(world.types.len() - 1);
+        if world.types[kind].modes.is_empty() {
+            return None;
+        }
+        let mode = self.pick(&world.types[kind].modes).name;
+        let id = self.below(world.ids.len().min(5));
+        let mut exempt = Vec::new();
+        for _ in 0..self.below(3) {
+            let kind = if self.once_in(2) {
+                0
+            } else {
+                self.below(world.types.len())
+            };
+            let id = self.below(world.ids.len());
+            let object = Object { kind, id };
+            let members = world.members(kind);
+            exempt.push(match self.below(6) {
+                0 => Subject::Wildcard(kind),
+                1..=3 if !members.is_empty() => Subject::Set(object, *self.pick(&members)),
+                _ => Subject::Object(object),
+            });
+        }
+        Some(Lock {
+            mode,
+            resource: Object { kind, id },
+            exempt,
+            expires_at: self.once_in(3).then(|| self.instant()),
+        })
     }
 
     fn alternatives(

@@ -36,6 +36,10 @@ impl Real {
         let mut real = Self::of(&world.schema_text(), &[]);
         let granted = (world.tuples.iter()).map(|one| Change::Granted(tuple(world, one)));
         real.apply(&granted.collect::<Vec<_>>());
+        let locks = world.locks.iter().zip(0..);
+        let locked = locks.filter_map(|(lock, id)| Some(world_lock(world, id, lock.as_ref()?)));
+        let locked: Vec<_> = locked.map(Change::Locked).collect();
+        real.apply(&locked);
         real
     }
 
@@ -199,12 +203,57 @@ pub fn world_text(world: &World) -> String {
         .iter()
         .map(|one| world.tuple_text(one))
         .collect();
-    format!("{}\n{}\n", world.schema_text(), tuples.join("\n"))
+    let locks: Vec<_> = (world.locks.iter().zip(0..))
+        .filter_map(|(lock, id)| Some(format!("{:?}", world_lock(world, id, lock.as_ref()?))))
+        .collect();
+    let (tuples, locks) = (tuples.join("\n"), locks.join("\n"));
+    format!("{}\n{tuples}\n{locks}\n", world.schema_text())
 }
 
 /// A number from the environment.
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// A lock of a world as the real thing has it.
+pub fn world_lock(world: &World, id: usize, lock: &model::Lock) -> Arc<HeldLock> {
+    let mut exempt: Vec<RealSubject> = (lock.exempt.iter())
+        .map(|one| subject(&world.subject_text(*one)))
+        .collect();
+    exempt.sort();
+    exempt.dedup();
+    Arc::new(HeldLock {
+        id: format!("l{id}").into(),
+        mode: lock.mode.into(),
+        resource: world.object_text(lock.resource).parse().unwrap(),
+        exempt,
+        actor: None,
+        reason: "a test".into(),
+        created_at: Timestamp::default(),
+        expires_at: lock.expires_at.map(instant),
+        fencing_token: 1,
+    })
+}
+
+/// Whether a denial names the locks that the oracle names; only where the values are exact.
+pub fn names_the_locks(
+    solution: &crate::oracle::Solution<'_>,
+    (object, name): (Object, Name),
+    said: &Result<Answer, CheckError>,
+) -> bool {
+    let Ok(answer) = said else { return true };
+    let denied = answer.decision == Decision::Denied;
+    if solution.negation_cycle || !denied {
+        return denied || answer.locks.is_empty();
+    }
+    let wanted = solution.locks_in_the_way(object, name);
+    let mut wanted: Vec<String> = wanted.iter().map(|id| format!("l{id}")).collect();
+    wanted.sort();
+    answer
+        .locks
+        .iter()
+        .map(|lock| lock.id.to_string())
+        .eq(wanted)
 }
 
 /// A lock in words, `l1 freeze app:shop`, where wanted with `for user:a,team:x#member` (its exempt
