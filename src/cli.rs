@@ -23,10 +23,12 @@ mod formats;
 mod health;
 mod import;
 mod lists;
+mod locks;
 mod output;
 mod pattern;
 mod permissions;
 mod progress;
+mod roles;
 mod schema;
 mod serve;
 mod sidecar;
@@ -91,6 +93,17 @@ enum Command {
     Grant(write::Grant),
     /// Revokes: removes tuples, by name or by pattern
     Revoke(write::Revoke),
+    /// Locks: holds a restriction on a resource until it is lifted, or for a time
+    Lock(locks::Lock),
+    /// Unlocks: lifts one lock
+    Unlock(locks::Unlock),
+    /// Gives a lock a new end
+    RenewLock(locks::Renew),
+    /// Lists the locks that are held
+    Locks(locks::Locks),
+    /// Lists, makes, edits and assigns roles
+    #[command(subcommand)]
+    Roles(roles::Roles),
     /// Lists the tuples that match a pattern
     Tuples(tuples::Tuples),
     /// Prints each change as it is committed
@@ -271,6 +284,11 @@ impl Cli {
             Command::Permissions(permissions) => permissions.run(&client()?, output),
             Command::Grant(grant) => grant.run(&client()?, output),
             Command::Revoke(revoke) => revoke.run(&client()?, output),
+            Command::Lock(lock) => lock.run(&client()?, output),
+            Command::Unlock(unlock) => unlock.run(&client()?, output),
+            Command::RenewLock(renew) => renew.run(&client()?, output),
+            Command::Locks(locks) => locks.run(&client()?, output),
+            Command::Roles(roles) => roles.run(&client()?, output),
             Command::Tuples(tuples) => tuples.run(&client()?, output),
             Command::Watch(watch) => watch.run(&client()?, output),
             Command::Watchers(watchers) => watchers.run(&client()?, output),

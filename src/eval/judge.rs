@@ -20,7 +20,6 @@ pub(crate) struct Judged<'a> {
     /// On what.
     pub(crate) resource: ObjectRef<'a>,
     /// With no lock applied.
-    #[allow(dead_code, reason = "no lock is applied to anything yet")]
     pub(crate) free: bool,
 }
 
@@ -51,7 +50,7 @@ pub(crate) fn judge(
         Unknown::new(index, kind.id, object),
     ];
     let ground = Ground::of(facts, now);
-    let free = ground.programs.get(judged.member).free;
+    let free = judged.free || ground.programs.get(judged.member).free;
     let mut machine = Machine::new(ground, who, &context, unknown, false, work);
     match machine.evaluate_where(node, judged.member, free) {
         Ok(Value::Allowed) => Ok(Decision::Allowed),

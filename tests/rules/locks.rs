@@ -11,7 +11,7 @@ const SCHEMA: &str = "definition user {}
 definition group { relation member: user }
 definition team {
     relation admin: user
-    lock freeze { blocks admin  granted by admin }
+    lock freeze { blocks admin  except admin  granted by admin }
 }
 definition application {
     relation team: team       granted by administer  revoked by administer
@@ -23,7 +23,8 @@ definition application {
 }
 definition environment {
     relation application: application  granted by application->administer
-    relation guest: user               granted by application->administer + guest
+    relation host: user
+    relation guest: user               granted by application->administer + host
     permission administer = application->administer
     lock freeze {
         blocks guest
@@ -40,6 +41,7 @@ const WORLD: &[&str] = &[
     "+application:shop#admin@user:ann",
     "+application:other#admin@user:ann",
     "+environment:prod#application@application:shop",
+    "+environment:prod#host@user:gus",
     "+environment:prod#guest@user:gus",
     "+group:crew#member@user:gus",
 ];

@@ -12,5 +12,6 @@
 mod world;
 
 mod locks;
+mod races;
 mod roles;
 mod tuples;
