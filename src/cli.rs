@@ -117,7 +117,7 @@ enum Command {
     Test(test::Test),
     /// Imports tuples, and a schema where the file has one
     Import(import::Import),
-    /// Exports schema and tuples of one revision
+    /// Exports schema, roles, locks and tuples of one revision
     Export(export::Export),
     /// Loads a server from this machine, and says how fast it answers
     Bench(bench::Bench),

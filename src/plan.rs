@@ -105,6 +105,15 @@ pub enum Action {
     Import {
         /// All of them grants; one tuple may come several times.
         updates: Vec<Update>,
+        /// The ids of the locks that the import brought: they seal nothing against it.
+        locks: Arc<[Arc<str>]>,
+    },
+    /// What an import begins with, as an export has it.
+    ImportBegin {
+        /// Roles.
+        roles: Vec<RoleRecord>,
+        /// Locks; they get fencing tokens of this store.
+        locks: Vec<HeldLock>,
     },
     /// A part of a revoke by filter that is too large to be done at once.
     RevokePart(RevokePart),
@@ -376,7 +385,8 @@ pub fn plan(
         Action::UpdateRole(edit) => roles::update(state, edit, &command.options, now)?,
         Action::DeleteRole { role } => roles::delete(state, role, &command.options, now)?,
         Action::Assign { assignments } => roles::assign(state, assignments, &command.options, now)?,
-        Action::Import { updates } => bulk::import(state, updates, now, limits)?,
+        Action::Import { updates, locks } => bulk::import(state, updates, locks, now, limits)?,
+        Action::ImportBegin { roles, locks } => bulk::begin_import(state, roles, locks, now)?,
         Action::RevokePart(part) => bulk::revoke_part(state, part, now)?,
         Action::Expire => tuples::expire(state, now, limits),
     };

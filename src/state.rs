@@ -187,6 +187,16 @@ impl State {
         self.fencing_base.saturating_add(revision.0)
     }
 
+    /// The same contents without these locks, of no revision: to judge what others stand against.
+    pub(crate) fn without_locks(&self, ids: &[Arc<str>]) -> Self {
+        let mut next = self.clone();
+        for id in ids {
+            let hash = |object: &Object| object_hash(self.seed, object.kind(), object.id());
+            next.locks = next.locks.without(hash, id);
+        }
+        next
+    }
+
     /// The locks that sit on a resource itself, by their ids, those whose time is over included.
     pub fn locks_on<'a>(
         &'a self,

@@ -4,12 +4,14 @@
 //! before it was being committed, so that nobody waits for company, and a fast sender gets large
 //! batches.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tonic::{Status, Streaming};
 
 use super::convert::bulk::{First, Piece, Stop, piece};
+use super::convert::changes::{held_lock, role};
 use super::convert::to_tuple;
 use super::proto;
 use super::status::{Failure, Shape, reason, write_failure};
@@ -145,12 +147,8 @@ impl Importing {
     /// Takes a message in; gives the status that the stream ends with behind its tuples.
     async fn take(&mut self, piece: Piece) -> Result<Option<Box<Status>>, End> {
         let Piece { first, tuples, end } = piece;
-        if let Some(First { schema: Some(text) }) = first {
-            let written = self.import.write_schema(text.clone()).await;
-            written.map_err(|error| {
-                let failure = write_failure(error.error, Shape::Schema(&text));
-                End::Refused(Box::new(failure.with("position", 0).into()))
-            })?;
+        if let Some(first) = first {
+            self.begin(first).await?;
         }
         let position = self.import.position();
         let begun = self.begins.iter().filter(|begin| **begin <= position).max();
@@ -166,6 +164,25 @@ impl Importing {
                 Box::new(failure.after(&standing(self.taken)).into())
             }
         }))
+    }
+
+    /// What the tuples need: their schema, the roles that they assign, the locks on them.
+    async fn begin(&mut self, first: First) -> Result<(), End> {
+        let refused = |error: ImportError, shape: Shape<'_>| {
+            let failure = write_failure(error.error, shape);
+            End::Refused(Box::new(failure.with("position", 0).into()))
+        };
+        let First {
+            schema,
+            roles,
+            locks,
+        } = first;
+        if let Some(text) = schema {
+            let written = self.import.write_schema(Arc::clone(&text)).await;
+            written.map_err(|error| refused(error, Shape::Schema(&text)))?;
+        }
+        let written = self.import.write_roles_and_locks(roles, locks).await;
+        written.map_err(|error| refused(error, Shape::Tuples))
     }
 
     fn answer(&self) -> proto::ImportResponse {
@@ -222,7 +239,10 @@ pub(super) fn export(export: Export, deadline: Option<Instant>) -> mpsc::Receive
 }
 
 async fn send(mut export: Export, sender: &mpsc::Sender<Exported>) -> Result<(), Failure> {
+    let (roles, schema) = export.roles();
     let mut message = proto::ExportResponse {
+        roles: roles.map(|record| role(record, Some(schema))).collect(),
+        locks: export.locks().map(|lock| held_lock(lock)).collect(),
         revision: export.token().to_string(),
         schema: export.schema().to_owned(),
         total: export.total().unwrap_or(0),

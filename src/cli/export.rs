@@ -16,10 +16,10 @@ use super::{At, Exit, pattern};
 use crate::api::convert::tuple;
 use crate::api::proto::{self, grant_service_client::GrantServiceClient};
 
-/// Exports schema and tuples of one revision.
+/// Exports schema, roles, locks and tuples of one revision.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-portcullis export all.jsonl                      schema and tuples, as JSON lines
+portcullis export all.jsonl                      schema, roles, locks and tuples, as JSON lines
 portcullis export all.yaml                       SpiceDB's validation YAML
 portcullis export - --matching '@user:bob'       one tuple a line, without the schema
 
@@ -84,7 +84,13 @@ impl Export {
                 Progress::of_tuples((message.total > 0).then_some(message.total))
             });
             if revision.is_empty() {
-                format.begin(out, &message.schema, &message.revision)?;
+                format.begin(out, &message)?;
+                let (roles, locks) = (message.roles.len(), message.locks.len());
+                if format != Format::Json && roles + locks > 0 {
+                    eprintln!(
+                        "{roles} roles and {locks} locks are left out: --format json has them"
+                    );
+                }
                 revision = message.revision;
             }
             for from in message.tuples {

@@ -5,11 +5,14 @@ use std::io::{self, BufRead, Write};
 use std::path::Path;
 
 use clap::ValueEnum;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::read_file;
+use crate::api::convert::values;
+use crate::api::proto;
+use crate::time::TimestampError;
 use crate::tuple::{CaveatRef, MalformedReference, ObjectRef, SubjectRef, Tuple};
 use crate::validation::ValidationFile;
 
@@ -18,7 +21,7 @@ use crate::validation::ValidationFile;
 pub(super) enum Format {
     /// One tuple a line, as `grant` takes them; lines that begin with // are skipped
     Tuples,
-    /// One JSON object a line, as `tuples --json` gives them; the schema as {"schema": TEXT}
+    /// One JSON object a line, as `tuples --json` gives them; before them the schema, roles and locks
     Json,
     /// SpiceDB's validation YAML: schema and relationships; assertions are left aside
     Spicedb,
@@ -29,6 +32,10 @@ pub(super) enum Format {
 pub(super) enum Item {
     /// The schema's text.
     Schema(String),
+    /// A role.
+    Role(Box<proto::Role>),
+    /// A lock.
+    Lock(Box<proto::HeldLock>),
     /// One tuple, and where its parts stand.
     Tuple(Box<Tuple>, Place),
 }
@@ -119,11 +126,26 @@ impl Format {
         }))
     }
 
-    /// Begins a file.
-    pub(super) fn begin(self, out: &mut dyn Write, schema: &str, revision: &str) -> io::Result<()> {
+    /// Begins a file with what an export begins with; only JSON lines have a place for roles and
+    /// locks.
+    pub(super) fn begin(
+        self,
+        out: &mut dyn Write,
+        first: &proto::ExportResponse,
+    ) -> io::Result<()> {
+        let (schema, revision) = (&first.schema, &first.revision);
         match self {
             Self::Tuples => writeln!(out, "// exported at revision {revision}"),
-            Self::Json => writeln!(out, "{}", json!({ "schema": schema, "revision": revision })),
+            Self::Json => {
+                writeln!(out, "{}", json!({ "schema": schema, "revision": revision }))?;
+                for role in &first.roles {
+                    writeln!(out, "{}", json!({ "role": JsonRole::of(role) }))?;
+                }
+                for lock in &first.locks {
+                    writeln!(out, "{}", json!({ "lock": JsonLock::of(lock) }))?;
+                }
+                Ok(())
+            }
             Self::Spicedb => {
                 // The sign keeps as many line ends as there are.
                 let ends = schema.len() - schema.trim_end_matches('\n').len();
@@ -222,6 +244,8 @@ struct Line {
     caveat: Option<JsonCaveat>,
     expires_at: Option<String>,
     schema: Option<String>,
+    role: Option<JsonRole>,
+    lock: Option<JsonLock>,
     #[serde(rename = "revision")]
     _revision: Option<IgnoredAny>,
     #[serde(rename = "tuple")]
@@ -242,6 +266,111 @@ struct JsonCaveat {
     context: Map<String, Value>,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonRole {
+    role: String,
+    owner: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    permissions: Vec<String>,
+}
+
+impl JsonRole {
+    fn of(from: &proto::Role) -> Self {
+        let proto::Role {
+            role,
+            owner,
+            title,
+            permissions,
+            // The schema says which are.
+            builtin: _,
+        } = from.clone();
+        Self {
+            role,
+            owner,
+            title,
+            permissions,
+        }
+    }
+
+    fn message(self) -> proto::Role {
+        proto::Role {
+            role: self.role,
+            owner: self.owner,
+            title: self.title,
+            permissions: self.permissions,
+            builtin: false,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonLock {
+    lock_id: String,
+    resource: String,
+    mode: String,
+    #[serde(default)]
+    exempt: Vec<String>,
+    #[serde(default)]
+    actor: String,
+    #[serde(default)]
+    reason: String,
+    created_at: Option<String>,
+    expires_at: Option<String>,
+}
+
+impl JsonLock {
+    fn of(from: &proto::HeldLock) -> Self {
+        let text = |time: Option<prost_types::Timestamp>| {
+            let read = time.and_then(|time| values::timestamp(time).ok());
+            read.map(|time| time.to_string())
+        };
+        let proto::HeldLock {
+            lock_id,
+            resource,
+            mode,
+            exempt,
+            actor,
+            reason,
+            created_at,
+            expires_at,
+            // Each store has its own.
+            fencing_token: _,
+        } = from.clone();
+        Self {
+            lock_id,
+            resource,
+            mode,
+            exempt,
+            actor,
+            reason,
+            created_at: text(created_at),
+            expires_at: text(expires_at),
+        }
+    }
+
+    fn message(self) -> Result<proto::HeldLock, TimestampError> {
+        let time = |text: Option<String>| {
+            let read = text.map(|text| text.parse()).transpose()?;
+            Ok(read.map(values::to_timestamp))
+        };
+        Ok(proto::HeldLock {
+            lock_id: self.lock_id,
+            resource: self.resource,
+            mode: self.mode,
+            exempt: self.exempt,
+            actor: self.actor,
+            reason: self.reason,
+            created_at: time(self.created_at)?,
+            expires_at: time(self.expires_at)?,
+            fencing_token: 0,
+        })
+    }
+}
+
 fn json_line(line: u32, whole: &str) -> Result<Option<Item>, Bad> {
     if whole.trim().is_empty() {
         return Ok(None);
@@ -259,10 +388,17 @@ fn json_line(line: u32, whole: &str) -> Result<Option<Item>, Bad> {
     if let Some(schema) = read.schema {
         return Ok(Some(Item::Schema(schema)));
     }
+    if let Some(role) = read.role {
+        return Ok(Some(Item::Role(Box::new(role.message()))));
+    }
+    if let Some(lock) = read.lock {
+        let lock = lock.message().map_err(|error| bad(1, error.to_string()))?;
+        return Ok(Some(Item::Lock(Box::new(lock))));
+    }
     let (Some(resource), Some(relation), Some(subject)) =
         (read.resource, read.relation, read.subject)
     else {
-        let message = "expected resource, relation and subject, or schema";
+        let message = "expected resource, relation and subject, or schema, role or lock";
         return Err(bad(1, message.to_owned()));
     };
     let key = |name: &str| {
@@ -288,7 +424,7 @@ fn json_line(line: u32, whole: &str) -> Result<Option<Item>, Bad> {
         let end = text.parse();
         let column = whole.find("\"expires_at\"").map_or(1, |at| at + 1);
         tuple.expires_at =
-            Some(end.map_err(|error: crate::time::TimestampError| bad(column, error.to_string()))?);
+            Some(end.map_err(|error: TimestampError| bad(column, error.to_string()))?);
     }
     Ok(Some(Item::Tuple(Box::new(tuple), place)))
 }
@@ -358,7 +494,12 @@ mod tests {
         ] {
             for format in [Format::Tuples, Format::Json, Format::Spicedb] {
                 let mut out = Vec::new();
-                format.begin(&mut out, schema, "7@9f").unwrap();
+                let first = proto::ExportResponse {
+                    schema: schema.to_owned(),
+                    revision: "7@9f".to_owned(),
+                    ..proto::ExportResponse::default()
+                };
+                format.begin(&mut out, &first).unwrap();
                 for tuple in &tuples {
                     format.tuple(&mut out, tuple).unwrap();
                 }
@@ -370,6 +511,7 @@ mod tests {
                     match item {
                         Item::Schema(schema) => schemas.push(schema),
                         Item::Tuple(tuple, _) => back.push(*tuple),
+                        other => panic!("{other:?}"),
                     }
                 }
                 assert_eq!(back, tuples, "{text}");

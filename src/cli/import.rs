@@ -158,6 +158,8 @@ impl Import {
         for item in self.open()?.0 {
             match item.map_err(|error| self.bad(&error, rest))? {
                 Item::Schema(text) => schema = Some(self.compiled(&text)?),
+                // The server judges them before any tuple.
+                Item::Role(_) | Item::Lock(_) => {}
                 Item::Tuple(tuple, place) => {
                     let schema = match &mut schema {
                         Some(schema) => schema,
@@ -265,6 +267,8 @@ fn send(
                 break;
             }
             Ok(Item::Schema(text)) => message.schema = text,
+            Ok(Item::Role(role)) => message.roles.push(*role),
+            Ok(Item::Lock(lock)) => message.locks.push(*lock),
             Ok(Item::Tuple(..)) if skipped < resume => skipped += 1,
             Ok(Item::Tuple(tuple, place)) => {
                 let tuple = to_tuple(&tuple);
@@ -281,7 +285,7 @@ fn send(
             }
         }
     }
-    if !message.tuples.is_empty() || !message.schema.is_empty() {
+    if message != proto::ImportRequest::default() {
         flush(&mut message, &mut places);
     }
     bad

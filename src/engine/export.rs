@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::index::ScanPosition;
 use crate::revision::{Consistency, Token};
 use crate::schema::Schema;
-use crate::state::State;
+use crate::state::{HeldLock, RoleRecord, State};
 use crate::time::Timestamp;
 use crate::tuple::{Tuple, TupleFilter};
 
@@ -57,6 +57,17 @@ impl Export {
     /// The schema's text.
     pub fn schema(&self) -> &str {
         &self.schema.text
+    }
+
+    /// All roles that were made or edited, and the schema that they are of.
+    pub fn roles(&self) -> (impl Iterator<Item = &Arc<RoleRecord>>, &Schema) {
+        (self.state.roles.iter(), &self.schema)
+    }
+
+    /// All locks that are held.
+    pub fn locks(&self) -> impl Iterator<Item = &Arc<HeldLock>> {
+        let held = |lock: &&Arc<HeldLock>| lock.is_held(self.instant);
+        self.state.locks.iter().filter(held)
     }
 
     /// How many tuples will come, where all are wanted: those whose time is over are counted too.

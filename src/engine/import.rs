@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::plan::{Action, Command, Operation, Update, WriteOptions, Written};
 use crate::revision::{Consistency, Token};
+use crate::state::{HeldLock, RoleRecord};
 use crate::tuple::Tuple;
 
 use super::{Engine, EngineError};
@@ -20,6 +21,8 @@ pub struct Import {
     waiting: VecDeque<Update>,
     position: u64,
     token: Token,
+    /// The locks that came with it.
+    locks: Arc<[Arc<str>]>,
 }
 
 /// Why an import ends early. What stands before it, [`Import::position`] says.
@@ -41,6 +44,7 @@ impl Engine {
             deadline,
             waiting: VecDeque::new(),
             position: 0,
+            locks: Arc::default(),
         }
     }
 }
@@ -85,6 +89,26 @@ impl Import {
         Ok(())
     }
 
+    /// Writes the roles that the tuples assign, and the locks on them; those that stand just so are
+    /// left as they are. Locks go in before the tuples: never is open for a while what is locked.
+    ///
+    /// # Errors
+    /// See [`EngineError`]: what the schema does not have, or another lock under the same id.
+    pub async fn write_roles_and_locks(
+        &mut self,
+        roles: Vec<RoleRecord>,
+        locks: Vec<HeldLock>,
+    ) -> Result<(), ImportError> {
+        if roles.is_empty() && locks.is_empty() {
+            return Ok(());
+        }
+        self.locks = locks.iter().map(|lock| Arc::clone(&lock.id)).collect();
+        let action = Action::ImportBegin { roles, locks };
+        let written = self.write(action).await.map_err(ImportError::of_stream)?;
+        self.token = written.token;
+        Ok(())
+    }
+
     /// Takes tuples in; they wait for [`Import::commit`].
     pub fn add(&mut self, tuples: impl IntoIterator<Item = Tuple>) {
         self.waiting.extend(tuples.into_iter().map(|tuple| Update {
@@ -123,7 +147,12 @@ impl Import {
 
     async fn commit_batch(&mut self, updates: Vec<Update>) -> Result<(), EngineError> {
         let count = updates.len() as u64;
-        let written = self.write(Action::Import { updates }).await?;
+        let written = self
+            .write(Action::Import {
+                updates,
+                locks: Arc::clone(&self.locks),
+            })
+            .await?;
         self.position += count;
         self.token = written.token;
         Ok(())

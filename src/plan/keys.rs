@@ -164,7 +164,9 @@ fn action_text(text: &mut String, action: &Action) {
                 filter_text(text, &precondition.filter);
             }
         }
-        Action::Import { updates } => {
+        // Imports have no keys: they are repeated tuple by tuple.
+        Action::ImportBegin { .. } => part(text, "import begin"),
+        Action::Import { updates, .. } => {
             part(text, "import");
             for update in updates {
                 tuple_text(text, &update.tuple);

@@ -143,6 +143,14 @@ pub enum Refusal {
         /// The relation.
         relation: String,
     },
+    /// An imported tuple assigns a role that there is not.
+    #[error("there is no role {role}")]
+    UnknownAssignment {
+        /// The place of its update, from 0.
+        update: usize,
+        /// The role.
+        role: RoleRef,
+    },
     /// A filter names what the schema does not have.
     #[error("{field}: {problem}")]
     Filter {
@@ -266,6 +274,7 @@ impl Refusal {
             Self::NotAdmitted { update, .. }
             | Self::CaveatContext { update, .. }
             | Self::GeneratedRelation { update, .. }
+            | Self::UnknownAssignment { update, .. }
             | Self::TupleExists { update, .. }
             | Self::TupleNotFound { update, .. } => Some(*update),
             _ => None,
@@ -279,6 +288,7 @@ impl Refusal {
             Self::NotAdmitted { update, .. }
             | Self::CaveatContext { update, .. }
             | Self::GeneratedRelation { update, .. }
+            | Self::UnknownAssignment { update, .. }
             | Self::TupleExists { update, .. }
             | Self::TupleNotFound { update, .. } => *update = place,
             _ => {}

@@ -252,7 +252,7 @@ async fn errors_name_the_position_and_what_is_before_it_stands() {
         ),
         (
             "doc:a#roles=x/y@user:x",
-            "GENERATED_RELATION",
+            "UNKNOWN_RELATION",
             "tuples[5].relation",
         ),
     ];
@@ -312,4 +312,140 @@ async fn the_first_message_says_what_it_is_about() {
     orphans[0].schema = "definition user {}".to_owned();
     let status = grants.import(orphans).await.1.unwrap_err();
     assert_eq!(reason_of(&status).0, "SCHEMA_WOULD_ORPHAN");
+}
+
+const WITH_ROLES: &str = "definition user {}
+definition org {
+    relation member: user
+    permission view = member + any role
+    assigns role
+}
+roles role of org { held by user builtin admin includes * }
+definition app {
+    relation org: org
+    relation viewer: user
+    permission view = viewer + any role
+    lock freeze { blocks view seals }
+    assigns role inherits org
+}";
+
+fn role() -> Role {
+    Role {
+        role: "role:acme/dev".to_owned(),
+        owner: "org:acme".to_owned(),
+        title: "Dev".to_owned(),
+        permissions: vec!["app.view".to_owned()],
+        builtin: false,
+    }
+}
+
+fn lock() -> HeldLock {
+    HeldLock {
+        lock_id: "l1".to_owned(),
+        resource: "app:shop".to_owned(),
+        mode: "freeze".to_owned(),
+        exempt: vec!["user:root".to_owned()],
+        actor: "user:ops".to_owned(),
+        reason: "release".to_owned(),
+        ..HeldLock::default()
+    }
+}
+
+const ASSIGNED: [&str; 4] = [
+    "app:shop#org@org:acme",
+    "app:shop#role=acme/admin@user:root",
+    "app:shop#role=acme/dev@user:bob",
+    "app:shop#viewer@user:x",
+];
+
+fn with_roles() -> ImportRequest {
+    ImportRequest {
+        schema: WITH_ROLES.to_owned(),
+        roles: vec![role()],
+        locks: vec![lock()],
+        tuples: ASSIGNED.iter().map(|text| tuple(text)).collect(),
+    }
+}
+
+#[tokio::test]
+async fn roles_and_locks_go_out_and_in() {
+    let (mut first, mut second) = (Grants::new().await, Grants::new().await);
+    // The lock seals what comes with it against others only.
+    first.import(vec![with_roles()]).await.1.unwrap();
+    let exported = first.export(ExportRequest::default()).await;
+    assert_eq!(texts(&exported), ASSIGNED);
+    assert_eq!(exported[0].roles, [role()]);
+    let held = &exported[0].locks[0];
+    assert!(held.fencing_token > 0);
+    let same = HeldLock {
+        fencing_token: 0,
+        ..held.clone()
+    };
+    let created_at = same.created_at;
+    assert_eq!(
+        same,
+        HeldLock {
+            created_at,
+            ..lock()
+        }
+    );
+    let back = |message: &ExportResponse| ImportRequest {
+        tuples: message.tuples.clone(),
+        schema: message.schema.clone(),
+        roles: message.roles.clone(),
+        locks: message.locks.clone(),
+    };
+    let stream: Vec<_> = exported.iter().map(back).collect();
+    second.import(stream.clone()).await.1.unwrap();
+    let again = second.export(ExportRequest::default()).await;
+    assert_eq!(
+        (texts(&again), &again[0].roles),
+        (texts(&exported), &exported[0].roles)
+    );
+    assert_eq!(again[0].locks.len(), 1);
+    second.import(stream).await.1.unwrap();
+    let once_more = second.export(ExportRequest::default()).await;
+    assert_eq!(once_more[0].revision, again[0].revision, "it was a change");
+    let sealed = vec![ImportRequest {
+        tuples: vec![tuple("app:shop#viewer@user:y")],
+        ..ImportRequest::default()
+    }];
+    let status = second.import(sealed).await.1.unwrap_err();
+    assert_eq!(reason_of(&status).0, "SEALED");
+}
+
+#[tokio::test]
+async fn roles_and_locks_are_judged_before_the_tuples() {
+    let mut other_owner = with_roles();
+    other_owner.roles[0].owner = "org:other".to_owned();
+    let mut not_includable = with_roles();
+    not_includable.roles[0].permissions = vec!["app.viewer".to_owned()];
+    let mut no_mode = with_roles();
+    no_mode.locks[0].mode = "frieze".to_owned();
+    let mut no_role = with_roles();
+    no_role.tuples[2].relation = "role=acme/nobody".to_owned();
+    let cases = [
+        (other_owner, "MALFORMED_REQUEST", "roles[0].owner", 0),
+        (
+            not_includable,
+            "PERMISSION_NOT_INCLUDABLE",
+            "roles[0].permissions[0]",
+            0,
+        ),
+        (no_mode, "UNKNOWN_LOCK_MODE", "mode", 0),
+        (no_role, "ROLE_NOT_FOUND", "tuples[2].relation", 2),
+    ];
+    for (message, reason, field, stands) in cases {
+        let mut grants = Grants::new().await;
+        let status = grants.import(vec![message]).await.1.unwrap_err();
+        let field = Some(field.to_owned());
+        assert_eq!(reason_of(&status), (reason.to_owned(), field));
+        assert_eq!(grants.all().await.len(), stands, "{reason}");
+    }
+    let mut grants = Grants::new().await;
+    grants.import(vec![with_roles()]).await.1.unwrap();
+    let mut moved = with_roles();
+    moved.locks[0].resource = "app:other".to_owned();
+    let status = grants.import(vec![moved]).await.1.unwrap_err();
+    assert_eq!(reason_of(&status).0, "LOCK_EXISTS");
 }

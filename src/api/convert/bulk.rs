@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::{Malformed, Problem, consistency, filters, tuple};
+use super::{Malformed, Problem, consistency, each, filters, optional_subject, tuple, values};
 use crate::api::proto;
 use crate::revision::Consistency;
-use crate::tuple::{Tuple, TupleFilter};
+use crate::state::{HeldLock, RoleRecord};
+use crate::tuple::{Tuple, TupleFilter, is_id};
 
 /// One message of an import, as far as it could be understood.
 #[derive(Debug, Default)]
@@ -34,6 +35,10 @@ pub enum Stop {
 pub struct First {
     /// The schema's text.
     pub schema: Option<Arc<str>>,
+    /// Roles, as an export has them.
+    pub roles: Vec<RoleRecord>,
+    /// Locks, as an export has them.
+    pub locks: Vec<HeldLock>,
 }
 
 impl Piece {
@@ -55,7 +60,7 @@ pub fn piece(from: proto::ImportRequest, is_first: bool) -> Piece {
         locks,
     } = from;
     let mut piece = Piece::default();
-    match first(schema, &roles, &locks, is_first) {
+    match first(schema, roles, locks, is_first) {
         Ok(first) => piece.first = first,
         Err(malformed) => {
             piece.end = Some(Stop::Malformed(malformed));
@@ -78,8 +83,8 @@ pub fn piece(from: proto::ImportRequest, is_first: bool) -> Piece {
 
 fn first(
     schema: String,
-    roles: &[proto::Role],
-    locks: &[proto::HeldLock],
+    roles: Vec<proto::Role>,
+    locks: Vec<proto::HeldLock>,
     is_first: bool,
 ) -> Result<Option<First>, Malformed> {
     let given = [
@@ -92,12 +97,81 @@ fn first(
         let problem = Problem::Invalid("belongs into the first message of the stream");
         return Err(Malformed::at(field, problem));
     }
-    if let Some((field, _)) = given.iter().skip(1).find(|(_, given)| *given) {
-        let problem = Problem::Invalid("can't be imported by this version yet");
-        return Err(Malformed::at(field, problem));
+    if !is_first {
+        return Ok(None);
     }
-    let schema = (!schema.is_empty()).then(|| schema.into());
-    Ok(is_first.then_some(First { schema }))
+    Ok(Some(First {
+        schema: (!schema.is_empty()).then(|| schema.into()),
+        roles: each("roles", roles, role)?,
+        locks: each("locks", locks, held_lock)?,
+    }))
+}
+
+/// A role as an export has it.
+fn role(from: proto::Role) -> Result<RoleRecord, Malformed> {
+    let proto::Role {
+        role,
+        owner,
+        title,
+        permissions,
+        // The schema says which are.
+        builtin: _,
+    } = from;
+    let malformed =
+        |field: &'static str| move |problem| Malformed::at(field, Problem::Reference(problem));
+    let mut permissions: Vec<Arc<str>> = permissions.into_iter().map(Into::into).collect();
+    permissions.sort();
+    permissions.dedup();
+    Ok(RoleRecord {
+        role: role.parse().map_err(malformed("role"))?,
+        owner: owner.parse().map_err(malformed("owner"))?,
+        title: title.into(),
+        permissions,
+    })
+}
+
+/// A lock as an export has it; its fencing token is made anew.
+fn held_lock(from: proto::HeldLock) -> Result<HeldLock, Malformed> {
+    let proto::HeldLock {
+        lock_id,
+        resource,
+        mode,
+        exempt,
+        actor,
+        reason,
+        created_at,
+        expires_at,
+        fencing_token,
+    } = from;
+    let malformed =
+        |field: &'static str| move |problem| Malformed::at(field, Problem::Reference(problem));
+    if !is_id(&lock_id) {
+        return Err(Malformed::at(
+            "lock_id",
+            Problem::Invalid("is no id of a lock"),
+        ));
+    }
+    let mut exempt = each("exempt", exempt, |text| {
+        text.parse()
+            .map_err(|problem| Malformed::here(Problem::Reference(problem)))
+    })?;
+    exempt.sort();
+    exempt.dedup();
+    let time = |field: &'static str, from: Option<_>| {
+        let read = from.map(values::timestamp).transpose();
+        read.map_err(|malformed| malformed.within(field))
+    };
+    Ok(HeldLock {
+        id: lock_id.into(),
+        resource: resource.parse().map_err(malformed("resource"))?,
+        mode: mode.into(),
+        exempt,
+        actor: optional_subject("actor", &actor)?,
+        reason: reason.into(),
+        created_at: time("created_at", created_at)?.unwrap_or_default(),
+        expires_at: time("expires_at", expires_at)?,
+        fencing_token,
+    })
 }
 
 /// What to export.

@@ -200,6 +200,22 @@ pub(crate) fn refusal_reason(refusal: &Refusal) -> &'static str {
     refused(refusal.clone(), Shape::Updates).reason.name
 }
 
+/// A tuple of a relation that is generated for roles.
+fn of_relation(refusal: &Refusal, message: String, shape: Shape<'_>) -> Failure {
+    let at = |update: &usize| shape.tuple(*update, "relation");
+    match refusal {
+        Refusal::GeneratedRelation { update, relation } => {
+            let failure = Failure::new(reason::GENERATED_RELATION, message);
+            failure.at(at(update)).with("relation", relation)
+        }
+        Refusal::UnknownAssignment { update, role } => {
+            let failure = Failure::new(reason::ROLE_NOT_FOUND, message);
+            failure.at(at(update)).with("role", role)
+        }
+        _ => Failure::new(reason::INTERNAL, INTERNAL_MESSAGE),
+    }
+}
+
 fn refused(refusal: Refusal, shape: Shape<'_>) -> Failure {
     let message = refusal.to_string();
     let failure = |reason: Reason| Failure::new(reason, message.clone());
@@ -237,9 +253,9 @@ fn refused(refusal: Refusal, shape: Shape<'_>) -> Failure {
             .with("tuple", tuple)
             .with("caveat", caveat)
             .with("parameter", problem.path),
-        Refusal::GeneratedRelation { update, relation } => failure(reason::GENERATED_RELATION)
-            .at(shape.tuple(update, "relation"))
-            .with("relation", relation),
+        refusal @ (Refusal::GeneratedRelation { .. } | Refusal::UnknownAssignment { .. }) => {
+            of_relation(&refusal, message, shape)
+        }
         Refusal::Filter { field, problem } => {
             let field = format!("{field}.{}", problem.field());
             not_admitted(&problem, message).at(field)
