@@ -18,6 +18,7 @@ mod changes;
 mod check;
 mod client;
 mod config;
+mod explain;
 mod export;
 mod formats;
 mod health;
@@ -83,6 +84,8 @@ enum Command {
     Sidecar(Box<sidecar::Sidecar>),
     /// Asks whether a subject may do something to a resource
     Check(check::Check),
+    /// Says why a check answers as it does, and what would change a denial
+    Explain(explain::Explain),
     /// Lists the resources on which a subject may do something
     ListResources(lists::ListResources),
     /// Lists the subjects that may do something to a resource
@@ -264,7 +267,7 @@ impl Cli {
     /// The exit code of an error.
     fn failure_code(&self) -> u8 {
         match &self.command {
-            Command::Check(_) => 3,
+            Command::Check(_) | Command::Explain(_) => 3,
             _ => 1,
         }
     }
@@ -279,6 +282,7 @@ impl Cli {
             Command::Templates(templates) => templates.run(output),
             Command::Schema(schema) => schema.run(client, output),
             Command::Check(check) => check.run(&client()?, output),
+            Command::Explain(explain) => explain.run(&client()?, output),
             Command::ListResources(list) => list.run(&client()?, output),
             Command::ListSubjects(list) => list.run(&client()?, output),
             Command::Permissions(permissions) => permissions.run(&client()?, output),

@@ -15,6 +15,7 @@ mod climb;
 mod closure;
 pub mod dependencies;
 mod expansion;
+mod explain;
 mod judge;
 mod list_permissions;
 mod list_resources;
@@ -26,6 +27,7 @@ mod roles;
 mod value;
 
 pub use check::check;
+pub use explain::{Explanation, Node, Operator, Suggestion, explain};
 pub(crate) use judge::{Judged, judge};
 pub use list_permissions::{PermissionEntry, list_permissions};
 pub use list_resources::{ResourceList, ResourcesQuestion};

@@ -445,6 +445,22 @@ impl Index {
         self.expiries.get_min().map(|(end, _)| *end)
     }
 
+    /// One tuple in words, where it stands.
+    pub fn stored(
+        &self,
+        resource: NodeId,
+        relation: RelId,
+        subject: NodeId,
+        subject_relation: RelId,
+    ) -> Option<Tuple> {
+        self.tuple(TupleKey {
+            resource,
+            relation,
+            subject,
+            set: subject_relation,
+        })
+    }
+
     fn tuple(&self, key: TupleKey) -> Option<Tuple> {
         let edge = self.find(key.resource, key.relation, key.subject, key.set)?;
         Some(self.named(key, edge.restriction))

@@ -23,6 +23,7 @@ mod stored;
 pub use self::locks::{HeldLock, Locks};
 use self::remembered::{Answers, Kept};
 pub use self::roles::{RoleRecord, Roles};
+pub(crate) use self::stored::imagined;
 
 /// One atomic change of the state: the unit of the log, of watching and of recovery.
 #[derive(Clone, Debug, PartialEq)]

@@ -193,6 +193,22 @@ fn a_fresh_server_answers_grants_and_refuses() {
 #[test]
 fn questions_the_other_way_round() {
     let server = Server::start(&["--memory"]);
+    server.check("explain user:alice deploy environment:prod", 0, "✓ deploy");
+    server.check(
+        "explain user:grace deploy environment:prod",
+        1,
+        "This alone would allow it: portcullis grant",
+    );
+    server.check(
+        "--json explain user:grace deploy environment:prod",
+        1,
+        "\"suggestion\":{\"grant\":",
+    );
+    server.check(
+        "explain user:grace deplyo environment:prod",
+        3,
+        "did you mean",
+    );
     server.check("permissions user:alice environment:prod", 0, "deploy ");
     server.check(
         "--json permissions user:grace environment:prod",

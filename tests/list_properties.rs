@@ -46,7 +46,7 @@ fn solve<'a>(world: &'a World, round: &'a Round) -> Solution<'a> {
 /// Calls `judge` for some rounds of many worlds.
 fn worlds(crowd: bool, judge: impl Fn(u64, &World, &Real, &Round)) {
     let first = setting("PORTCULLIS_SEED", 0);
-    let count = setting("PORTCULLIS_LISTS", 60);
+    let count = setting("PORTCULLIS_LISTS", 30);
     // A crowd takes the oracle long.
     let count = if crowd { count.div_ceil(20) } else { count };
     for seed in first..first + count {

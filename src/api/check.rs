@@ -9,12 +9,12 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::convert::questions::Asked;
-use super::convert::{Malformed, answers, lists, questions};
+use super::convert::{Malformed, answers, explanations, lists, questions};
 use super::deadline;
 use super::proto::batch_check_response::{self as batch, result::Outcome};
 use super::proto::list_permissions_response as entries;
 use super::proto::{self, check_service_server as server};
-use super::status::{Failure, check_failure, not_implemented, reason};
+use super::status::{Failure, check_failure, reason};
 use crate::engine::{Engine, ListRow, ListRows};
 use crate::eval::{Answer, CheckError, PermissionEntry, Question};
 use crate::revision::Token;
@@ -69,9 +69,15 @@ impl server::CheckService for Checks {
 
     async fn explain(
         &self,
-        _: Request<proto::ExplainRequest>,
+        request: Request<proto::ExplainRequest>,
     ) -> Result<Response<proto::ExplainResponse>, Status> {
-        Err(not_implemented("Explain"))
+        let deadline = deadline(&request);
+        let (asked, at) = questions::explain(request.into_inner()).map_err(Failure::from)?;
+        let question = asked.question().map_err(Failure::from)?;
+        let explained = self.engine.explain(&question, at, deadline).await;
+        let (explained, token) = explained.map_err(Failure::from)?;
+        let response = explanations::explanation(explained, token, self.engine.now());
+        Ok(Response::new(response))
     }
 
     type ListResourcesStream = ListStream<proto::ListResourcesResponse>;

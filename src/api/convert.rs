@@ -20,6 +20,8 @@ pub mod bulk;
 
 pub mod changes;
 
+pub mod explanations;
+
 pub mod filters;
 
 pub mod lists;

@@ -154,16 +154,6 @@ impl Failure {
     }
 }
 
-/// What a method answers that a later version fills.
-pub(crate) fn not_implemented(method: &'static str) -> Status {
-    Failure::new(
-        reason::NOT_IMPLEMENTED,
-        format!("{method} is not there yet in this version"),
-    )
-    .with("method", method)
-    .into()
-}
-
 /// What is answered once the caller's deadline has passed.
 pub(crate) fn deadline_exceeded() -> Status {
     let message = "the deadline passed before the answer was there; a write may stand or not";

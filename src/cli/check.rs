@@ -49,6 +49,26 @@ impl Check {
         Ok(exit)
     }
 
+    pub(super) fn explain(&self) -> proto::ExplainRequest {
+        let proto::CheckRequest {
+            subject,
+            permission,
+            resource,
+            context,
+            contextual_tuples,
+            consistency,
+            ..
+        } = self.request();
+        proto::ExplainRequest {
+            subject,
+            permission,
+            resource,
+            context,
+            consistency,
+            contextual_tuples,
+        }
+    }
+
     fn request(&self) -> proto::CheckRequest {
         proto::CheckRequest {
             subject: self.subject.to_string(),

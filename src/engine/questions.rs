@@ -1,8 +1,8 @@
-//! Questions with more than one answer: all permissions at once.
+//! Questions beside the check: all permissions at once, and why.
 
 use std::time::Instant;
 
-use crate::eval::{self, CheckError, PermissionEntry, Question};
+use crate::eval::{self, CheckError, Explanation, Facts, PermissionEntry, Question};
 use crate::revision::{Consistency, Token};
 
 use super::{Engine, EngineError};
@@ -29,6 +29,24 @@ impl Engine {
             entries = self.at_length(deadline, || list(&whole)).await?;
         }
         Ok((entries.map_err(EngineError::Check)?, state.token()))
+    }
+
+    /// Answers one question and says why.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; never because the answer is no.
+    pub async fn explain(
+        &self,
+        question: &Question<'_>,
+        at: Consistency,
+        deadline: Option<Instant>,
+    ) -> Result<(Explanation, Token), EngineError> {
+        let state = self.state_at(at, deadline).await?;
+        let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
+        let (now, limits) = (self.now(), self.inner.checks);
+        let explain = || eval::explain(facts, question, now, &limits);
+        let explained = self.at_length(deadline, explain).await?;
+        Ok((explained.map_err(EngineError::Check)?, state.token()))
     }
 }
 

@@ -167,7 +167,7 @@ fn nearest_member(schema: &Schema, kind: &TypeDef, name: &str) -> Option<String>
 }
 
 /// The index with the contextual tuples beside the stored ones.
-fn unite(schema: &Schema, index: &Index, tuples: &[Tuple]) -> Result<Index, CheckError> {
+pub(super) fn unite(schema: &Schema, index: &Index, tuples: &[Tuple]) -> Result<Index, CheckError> {
     let mut edits = Vec::with_capacity(tuples.len());
     for (place, tuple) in tuples.iter().enumerate() {
         let admitted = schema

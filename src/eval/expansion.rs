@@ -79,6 +79,11 @@ impl<'a> Expansion<'a> {
         (self.found, self.last)
     }
 
+    /// What the permission can come from, in the order in which it was found.
+    pub fn facts(&self) -> impl Iterator<Item = (NodeId, MemberId)> {
+        self.facts.iter().map(|(node, member, _)| (*node, *member))
+    }
+
     /// Whether a tuple that stands names `node`.
     pub fn names(&self, node: NodeId) -> bool {
         let now = self.ground.now;

@@ -12,6 +12,7 @@ mod denial;
 mod guard;
 mod keys;
 mod negation;
+mod parts;
 mod tuples;
 mod walk;
 mod within;

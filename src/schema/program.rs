@@ -473,7 +473,7 @@ pub(super) fn arrow_targets(schema: &Schema, via: MemberId, target: RelId) -> Ve
 }
 
 /// Which roles an expression means, where it means any that there are.
-fn which(schema: &Schema, expr: &Expr) -> Option<Which> {
+pub fn which(schema: &Schema, expr: &Expr) -> Option<Which> {
     match expr {
         Expr::AnyRole(_) => Some(Which::Including),
         Expr::SomeRole(_) => Some(Which::Assigned),

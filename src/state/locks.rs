@@ -118,7 +118,7 @@ impl Locks {
 
     /// The same without the lock of this id.
     #[must_use]
-    pub(super) fn without(&self, hash: impl Fn(&Object) -> u64, id: &Arc<str>) -> Self {
+    pub(crate) fn without(&self, hash: impl Fn(&Object) -> u64, id: &Arc<str>) -> Self {
         let mut locks = self.clone();
         let Some(lock) = locks.by_id.remove(id) else {
             return locks;

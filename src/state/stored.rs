@@ -143,6 +143,19 @@ fn tuple_of(change: &Change) -> Option<&Tuple> {
     }
 }
 
+/// An index with one tuple more or less, assignments included: what would be. `None` where a
+/// name of the tuple was never known.
+pub(crate) fn imagined(index: &Index, tuple: &Tuple, granted: bool) -> Option<Index> {
+    let names = index.names();
+    let op = match granted {
+        true => put(tuple, names)?,
+        false => Op::Remove,
+    };
+    let site = site_of(tuple);
+    let edit = edit_of(tuple, site.as_deref(), op, names)?;
+    Some(index.apply(&[edit], crate::revision::Revision::default()))
+}
+
 /// The id of the site that an assignment is kept under; `None` for other tuples.
 fn site_of(tuple: &Tuple) -> Option<String> {
     let role = RoleRef::of_relation(&tuple.relation)?;

@@ -178,7 +178,7 @@ async fn methods_that_are_there() {
 
 fn is_filled(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap();
-    let filled = "Check BatchCheck ListPermissions ListResources ListSubjects Grant Revoke Write \
+    let filled = "Check BatchCheck Explain ListPermissions ListResources ListSubjects Grant Revoke Write \
                   ReadTuples Import Export WriteSchema ReadSchema WatchChanges AckChanges \
                   ListWatchers Lock Unlock RenewLock ListLocks CreateRole UpdateRole DeleteRole \
                   ListRoles AssignRole UnassignRole ChangeRole";

@@ -126,7 +126,8 @@ pub fn subject_row(from: ListRow, at: Option<Token>) -> proto::ListSubjectsRespo
     }
 }
 
-fn decision(from: Decision) -> proto::Decision {
+/// A decision.
+pub(super) fn decision(from: Decision) -> proto::Decision {
     match from {
         Decision::Allowed => proto::Decision::Allowed,
         Decision::Conditional => proto::Decision::Conditional,

@@ -66,6 +66,30 @@ pub fn check(from: proto::CheckRequest) -> Result<(Asked, Consistency), Malforme
     Ok((asked, consistency(at)?))
 }
 
+/// A check that is to be explained.
+///
+/// # Errors
+/// Which field is malformed.
+pub fn explain(from: proto::ExplainRequest) -> Result<(Asked, Consistency), Malformed> {
+    let proto::ExplainRequest {
+        subject,
+        permission,
+        resource,
+        context,
+        consistency: at,
+        contextual_tuples,
+    } = from;
+    let asked = Asked {
+        subject,
+        permission,
+        resource,
+        context: request_context(context)?,
+        contextual: contextual(contextual_tuples)?,
+        with_dependencies: false,
+    };
+    Ok((asked, consistency(at)?))
+}
+
 /// The items of a batch, each on its own: a malformed one fails alone.
 ///
 /// # Errors

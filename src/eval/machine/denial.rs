@@ -71,7 +71,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn passes(
+    pub(super) fn passes(
         &mut self,
         notes: &mut Frame<'a>,
         goal: Goal,
@@ -274,7 +274,7 @@ impl<'a> Machine<'a> {
 }
 
 /// A frame that is never run: it gathers what is rested on.
-fn scratch<'a>(goal: Goal) -> Frame<'a> {
+pub(super) fn scratch<'a>(goal: Goal) -> Frame<'a> {
     Frame {
         entry: 0,
         goal,

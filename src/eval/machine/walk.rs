@@ -195,7 +195,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The object of a goal and what it inherits roles of a block from, once a question.
-    fn above(&mut self, goal: Goal, roles: RolesId) -> Result<Arc<Climb>, TooMuchWork> {
+    pub(super) fn above(&mut self, goal: Goal, roles: RolesId) -> Result<Arc<Climb>, TooMuchWork> {
         if let Some(above) = self.above.get(&(goal.node, roles.0)) {
             return Ok(Arc::clone(above));
         }
