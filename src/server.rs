@@ -162,9 +162,10 @@ impl Connections {
     }
 
     /// Takes no more connections, and gives what is under way `span` to end.
-    pub(crate) async fn end(self, span: Duration) {
+    pub(crate) async fn end(mut self, span: Duration) {
         self.stop.send_replace(true);
-        let ended = tokio::time::timeout(span, self.servers.join_all()).await;
+        let all = async { while self.servers.join_next().await.is_some() {} };
+        let ended = tokio::time::timeout(span, all).await;
         if ended.is_err() {
             tracing::warn!(?span, "some requests did not end in time and are cut off");
         }

@@ -83,19 +83,42 @@ impl Server {
     /// Runs a line of the README in a shell, in which `portcullis` is the binary and the server
     /// this one. Gives the exit code and what was printed, both streams after another.
     fn sh(&self, folder: &Path, line: &str) -> (i32, String) {
-        let line = line.replace(ADDRESS, &self.address);
-        let line = line.replace("cargo run --release --", "portcullis");
-        let path = std::env::var("PATH").unwrap_or_default();
-        let output = Command::new("sh")
-            .args(["-c", &line])
-            .current_dir(folder)
-            .env("PATH", format!("{}:{path}", folder.display()))
-            .env("PORTCULLIS_SERVER", format!("http://{}", self.address))
-            .output()
-            .unwrap();
+        let output = self.shell(folder, line).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         let code = output.status.code().expect("no signal ended it");
         (code, String::from_utf8(text).unwrap())
+    }
+
+    fn shell(&self, folder: &Path, line: &str) -> Command {
+        let line = line.replace(ADDRESS, &self.address);
+        let line = line.replace("cargo run --release --", "portcullis");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &line])
+            .current_dir(folder)
+            .env("PATH", format!("{}:{path}", folder.display()))
+            .env("PORTCULLIS_SERVER", format!("http://{}", self.address));
+        shell
+    }
+
+    /// Starts the sidecar that a line of the README starts, and waits until it passes calls on.
+    fn sidecar(&self, folder: &Path, line: &str) -> Self {
+        let (_, address) = line.split_once("--listen ").expect("it says where");
+        let mut shell = self.shell(folder, &format!("exec {line}"));
+        let silent = shell.stdout(Stdio::null()).stderr(Stdio::null());
+        let sidecar = Self {
+            process: silent.spawn().unwrap(),
+            address: address.to_owned(),
+        };
+        for _ in 0..1_000 {
+            let health = format!("portcullis --server {address} health");
+            if self.sh(folder, &health).0 == 0 {
+                return sidecar;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the sidecar does not begin to serve");
     }
 }
 
@@ -248,10 +271,14 @@ fn grpcurl_shows_why_a_question_has_no_answer() {
 #[test]
 fn the_commands_of_the_readme_work() {
     let (mut servers, folder) = (Servers::default(), folder());
-    let mut run = 0;
+    let (mut run, mut sidecars) = (0, Vec::new());
     for Block { template, code, .. } in blocks() {
         let server = servers.of(&template);
         for line in code.iter().filter(|line| line.starts_with("portcullis ")) {
+            if line.starts_with("portcullis sidecar") {
+                sidecars.push(server.sidecar(folder.path(), line));
+                continue;
+            }
             // What serves does not end: whether the line is understood is seen by its help.
             let endless = ["serve", "sidecar", "watch"].iter().any(|command| {
                 let rest = line.strip_prefix("portcullis ");

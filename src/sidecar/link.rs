@@ -55,18 +55,33 @@ impl Link {
     /// Follows one stream after another, and never ends.
     pub(super) async fn run(self) {
         let mut follower = Follower::new(Arc::clone(&self.cache));
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut failures) = (FIRST_PAUSE, 0_u64);
         loop {
             let mut began = false;
             let Err(ended) = self.follow(&mut follower, &mut began).await;
             self.upstream.set_up(false);
-            self.counters.streams_ended.add();
             if began {
-                pause = FIRST_PAUSE;
+                self.counters.streams_ended.add();
+                (pause, failures) = (FIRST_PAUSE, 0);
             }
-            tracing::warn!(upstream = %self.upstream.name(), "the stream of changes ended: {ended}");
+            self.tell(&ended, began, failures);
+            failures += 1;
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Once a stream, and then now and again: a server that is away for a night is one line in
+    /// the log a minute, about.
+    fn tell(&self, ended: &Ended, began: bool, failures: u64) {
+        const EVERY: u64 = 60;
+        let upstream = self.upstream.name();
+        if began {
+            tracing::warn!(%upstream, "the stream of changes ended: {ended}");
+        } else if failures.is_multiple_of(EVERY) {
+            tracing::warn!(%upstream, failures, "no stream of changes: {ended}");
+        } else {
+            tracing::debug!(%upstream, failures, "no stream of changes: {ended}");
         }
     }
 

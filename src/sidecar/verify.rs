@@ -53,7 +53,8 @@ impl Verifier {
         if self.one_in == 0 {
             return;
         }
-        let is_due = (self.hits.fetch_add(1, Ordering::Relaxed)).is_multiple_of(self.one_in);
+        let turn = self.hits.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_due = turn.is_multiple_of(self.one_in);
         if !is_due || given.valid_for.is_some_and(|left| left < NEARLY_OVER) {
             return;
         }

@@ -130,6 +130,14 @@ fn the_wall_clock_set_back_with_the_stream_stalled_and_acks_flowing() {
 }
 
 #[test]
+fn the_wall_clock_set_back_with_everything_stalled() {
+    let mut world = warm(&["a"]);
+    world.nodes[0].wall = -3_600_000 * i64::try_from(MS).unwrap();
+    world.pass(3_000);
+    assert_eq!(world.ask(0, 0), UNLEASED);
+}
+
+#[test]
 fn acks_flow_and_the_stream_is_stalled() {
     let mut world = warm(&["a"]);
     for _ in 0..9 {
@@ -286,6 +294,29 @@ fn a_fill_in_flight_over_a_schema_change() {
 }
 
 #[test]
+fn a_fill_in_flight_over_a_restore() {
+    let mut world = warm(&["a"]);
+    world.fill_send(0, 1);
+    world.fill_arrives(0, None);
+    // The same revision, under another epoch.
+    world.restore(0);
+    world.join(0);
+    assert_eq!(world.fill_returns(0), [CHANGED]);
+    assert_eq!((world.ask(0, 0), world.ask(0, 1)), (Got::Nothing, CHANGED));
+}
+
+#[test]
+fn a_hello_of_another_epoch_empties_the_cache_before_the_reset_does() {
+    let mut world = warm(&["a"]);
+    world.restore(0);
+    world.connect(0);
+    world.deliver(0).unwrap().unwrap();
+    assert_eq!(world.ask(0, 0), Got::Nothing);
+    let epoch = world.nodes[0].cache.generation().epoch();
+    assert_eq!(epoch, Some(world.server.head().at.epoch));
+}
+
+#[test]
 fn a_fill_in_flight_over_the_first_hello() {
     let mut world = World::new(&["a"]);
     world.fill_send(0, 0);
@@ -329,6 +360,7 @@ fn two_appliers_around_a_reconnect() {
     world.connect(0);
     world.deliver_all(0);
     world.commit(&[1]);
+    world.fill(0, 1);
     world.commit(&[1]);
     world.deliver_all(0);
     // The task of the first stream wakes up with a commit that it had read.
@@ -344,6 +376,7 @@ fn two_appliers_around_a_reconnect() {
     generation.invalidate([101], next(1).revision);
     generation.publish(next(1).revision);
     assert_eq!(generation.applied(), next(2).revision);
+    assert_eq!(world.ask(0, 1), CHANGED);
     world.fill(0, 1);
     assert_eq!(world.ask(0, 1), world.right(1));
     world.restore(1);
