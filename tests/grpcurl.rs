@@ -91,6 +91,8 @@ impl Server {
 
     fn shell(&self, folder: &Path, line: &str) -> Command {
         let line = line.replace(ADDRESS, &self.address);
+        // What was exported goes back where it came from, which changes nothing.
+        let line = line.replace("other:50051", &self.address);
         let line = line.replace("cargo run --release --", "portcullis");
         let path = std::env::var("PATH").unwrap_or_default();
         let mut shell = Command::new("sh");
@@ -290,7 +292,9 @@ fn the_commands_of_the_readme_work() {
                 _ => line.clone(),
             };
             let (exit, text) = server.sh(folder.path(), &line);
-            assert_eq!(exit, 0, "{line}\n{text}");
+            // A denial is an answer, which has an exit code of its own.
+            let denied = line.starts_with("portcullis explain") && text.starts_with("DENIED");
+            assert_eq!(exit, i32::from(denied), "{line}\n{text}");
             run += 1;
         }
     }
