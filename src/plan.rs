@@ -68,7 +68,7 @@ pub enum Action {
         /// The schema's text.
         text: Arc<str>,
         /// Made under it.
-        roles: Vec<RoleRecord>,
+        roles: Vec<RoleWanted>,
         /// Granted under it, assignments of roles among them; they are not counted against
         /// [`Limits::updates`].
         updates: Vec<Update>,

@@ -1,7 +1,7 @@
 //! The ready-made schemas, each with its demo world and the file that proves it.
 
+use crate::plan::RoleWanted;
 use crate::schema::{Names, Schema};
-use crate::state::RoleRecord;
 use crate::tuple::Tuple;
 use crate::validation::{ValidationFile, relationships, roles_in_file};
 
@@ -29,6 +29,24 @@ pub const DEFAULT: &str = "scoped-groups";
 /// All templates, sorted by name.
 pub const ALL: &[Template] = &[
     Template {
+        name: "custom-roles",
+        title: "roles that an organization makes of seven permissions, beside admin and member",
+        schema: include_str!("templates/custom-roles/schema.zed"),
+        demo: include_str!("templates/custom-roles/demo.tuples"),
+        demo_roles: include_str!("templates/custom-roles/demo.roles"),
+        golden: include_str!("templates/custom-roles/golden.yaml"),
+        question: ["user:max", "merge", "sandbox:test"],
+    },
+    Template {
+        name: "groups-and-locks",
+        title: "admins, developers and billing, and locks that shut developers out",
+        schema: include_str!("templates/groups-and-locks/schema.zed"),
+        demo: include_str!("templates/groups-and-locks/demo.tuples"),
+        demo_roles: "",
+        golden: include_str!("templates/groups-and-locks/golden.yaml"),
+        question: ["user:dev", "promote", "environment:prod"],
+    },
+    Template {
         name: "org-roles",
         title: "owners, admins, billing admins and members of an organization, by its plan",
         schema: include_str!("templates/org-roles/schema.zed"),
@@ -38,11 +56,20 @@ pub const ALL: &[Template] = &[
         question: ["user:mia", "view", "project:site"],
     },
     Template {
+        name: "permission-matrix",
+        title: "a page of sixteen permissions by roles, each cell of which can be changed",
+        schema: include_str!("templates/permission-matrix/schema.zed"),
+        demo: include_str!("templates/permission-matrix/demo.tuples"),
+        demo_roles: include_str!("templates/permission-matrix/demo.roles"),
+        golden: include_str!("templates/permission-matrix/golden.yaml"),
+        question: ["user:tess", "create_teams", "workspace:acme"],
+    },
+    Template {
         name: "scoped-groups",
         title: "security groups on organizations, applications, environments and addons",
         schema: include_str!("templates/scoped-groups/schema.zed"),
         demo: include_str!("templates/scoped-groups/demo.tuples"),
-        demo_roles: "",
+        demo_roles: include_str!("templates/scoped-groups/demo.roles"),
         golden: include_str!("templates/scoped-groups/golden.yaml"),
         question: ["user:alice", "deploy", "environment:prod"],
     },
@@ -61,14 +88,14 @@ impl Template {
     }
 
     /// The run-time roles of its demo world.
-    pub fn roles(&self) -> Vec<RoleRecord> {
+    pub fn roles(&self) -> Vec<RoleWanted> {
         let schema = Schema::compile(self.schema, &Names::default());
         let rows = roles_in_file(self.demo_roles).unwrap_or_default();
-        let records = rows.iter().filter_map(|row| {
+        let wanted = rows.iter().filter_map(|row| {
             let schema = &schema.as_ref().ok()?.schema;
-            row.value.record(schema).ok()
+            row.value.wanted(schema).ok()
         });
-        records.collect()
+        wanted.collect()
     }
 
     /// What its document says, as expectations on the demo world.

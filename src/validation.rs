@@ -17,6 +17,7 @@ use crate::time::Timestamp;
 use crate::tuple::{Context, MalformedReference, Object, Subject, Tuple};
 
 mod claims;
+mod deeds;
 mod judge;
 mod roles;
 mod world;
@@ -85,6 +86,8 @@ pub struct Expectation {
     pub context: Arc<Context>,
     /// The answer.
     pub want: Decision,
+    /// Whether it has to be locks that deny it, without which it would be allowed.
+    pub locked: bool,
 }
 
 /// What is wrong with a validation file, and where.

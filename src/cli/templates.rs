@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Exit;
 use super::output::Output;
-use crate::templates::{self, ALL};
+use crate::templates::{self, ALL, Template};
 
 /// Lists the ready-made schemas, or prints one.
 #[derive(Args, Debug)]
@@ -37,13 +37,24 @@ impl Templates {
             }
             return Ok(Exit::Done);
         };
-        let text = if self.demo {
-            template.demo
-        } else {
-            template.schema
+        let text = match self.demo {
+            true => demo(template),
+            false => template.schema.to_owned(),
         };
         let value = json!({ "name": template.name, "title": template.title, "text": text });
-        output.document(&value, text)?;
+        output.document(&value, &text)?;
         Ok(Exit::Done)
     }
+}
+
+/// The tuples of a demo world; the roles that they assign stand above them as comments.
+fn demo(template: &Template) -> String {
+    let mut text = String::new();
+    for line in template.demo_roles.lines() {
+        text.extend(["// ", line, "\n"]);
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text + template.demo
 }

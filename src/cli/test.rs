@@ -51,6 +51,18 @@ and who may write what: stories, each on a world of its own that begins as the f
 A write is one of
   grant: [tuples], revoke: [tuples], or both as one
   revoke_matching: {resource: …, relation: …, subject: …}
+  lock: {resource: …, mode: …, lock_id: …, exempt: [subjects], ttl: 2h}, with reason: … beside it
+  unlock: ID, renew: {lock_id: ID, ttl: 2h}
+  create_role: {owner: …, key: …, title: …, permissions: [type.permission]}
+  update_role: {role: …, title: …, allow: […], disallow: […]}, delete_role: ROLE
+  assign: {role: …, subject: …, resource: …, expires_at: …}, unassign: {role: …, subject: …, resource: …}
+  change_role: {subject: …, resource: …, from: ROLE, to: ROLE}
+and a check there may be locked: [...] too: denied by locks alone.
+
+Roles that there are from the beginning, whose assignments may be among the tuples:
+
+  roles:                         or rolesFile: PATH
+    role:acme/deployer: {title: Deployer, permissions: [application.deploy]}
 
 Exit codes: 0 all as expected, 1 not, or a file can't be read.")]
 pub(super) struct Test {

@@ -199,7 +199,8 @@ fn action_text(text: &mut String, action: &Action) {
             part(text, "begin");
             part(text, schema);
             for role in roles {
-                part(text, role.role.as_str());
+                part(text, &role.owner.to_string());
+                part(text, &role.key);
                 part(text, &role.title);
                 part(text, &role.permissions.join(" "));
             }

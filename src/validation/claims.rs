@@ -85,6 +85,7 @@ fn assertion(
         subject: tuple.subject,
         context: Arc::new(context),
         want,
+        locked: false,
     })
 }
 
@@ -94,6 +95,7 @@ fn state(document: &Document, stated: &Stated, out: &mut Vec<Expectation>) -> Cl
         allowed: &stated.allowed,
         conditional: &stated.conditional,
         denied: &stated.denied,
+        locked: &[],
         subject: stated.subject.as_ref(),
         may: &stated.may,
     };
@@ -114,6 +116,8 @@ pub(super) struct Claimed<'a> {
     pub(super) allowed: &'a [Spanned<String>],
     pub(super) conditional: &'a [Spanned<String>],
     pub(super) denied: &'a [Spanned<String>],
+    /// Denied by locks, without which it would be allowed.
+    pub(super) locked: &'a [Spanned<String>],
     pub(super) subject: Option<&'a Spanned<String>>,
     pub(super) may: &'a May,
 }
@@ -129,6 +133,12 @@ pub(super) fn claims(
     assert_each(claimed.allowed, Decision::Allowed, Some(says), out)?;
     assert_each(claimed.conditional, Decision::Conditional, Some(says), out)?;
     assert_each(claimed.denied, Decision::Denied, Some(says), out)?;
+    for line in claimed.locked {
+        out.push(Expectation {
+            locked: true,
+            ..assertion(line, Decision::Denied, Some(says))?
+        });
+    }
     match claimed.subject {
         Some(subject) => may(document, claimed.may, subject, says, out),
         None if claimed.may.is_empty() => Ok(()),
@@ -172,6 +182,7 @@ fn may(
                 true => Decision::Allowed,
                 false => Decision::Denied,
             },
+            locked: false,
         }));
     }
     Ok(())

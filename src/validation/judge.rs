@@ -49,8 +49,9 @@ impl fmt::Display for Failure {
     }
 }
 
-fn word(decision: Decision) -> &'static str {
+fn word(decision: Decision, locked: bool) -> &'static str {
     match decision {
+        Decision::Denied if locked => "locked",
         Decision::Denied => "denied",
         Decision::Conditional => "conditional",
         Decision::Allowed => "allowed",
@@ -77,8 +78,14 @@ impl Report {
     fn ask(&mut self, world: &World, expectation: &Expectation, now: Timestamp) {
         self.checks += 1;
         let have = match world.ask(expectation, now) {
-            Ok(answer) if answer.decision == expectation.want => return,
-            Ok(answer) => format!("is {}", word(answer.decision)),
+            Ok(answer) => {
+                let locked = !answer.locks.is_empty();
+                let right = answer.decision == expectation.want;
+                if right && (locked || !expectation.locked) {
+                    return;
+                }
+                format!("is {}", word(answer.decision, locked))
+            }
             Err(error) => format!("has no answer: {error}"),
         };
         self.failures.push(Failure {
@@ -86,7 +93,7 @@ impl Report {
             column: expectation.column,
             says: expectation.says.clone(),
             question: question(expectation),
-            want: word(expectation.want).to_owned(),
+            want: word(expectation.want, expectation.locked).to_owned(),
             have,
         });
     }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{Document, Placed, Problem, Reader, malformed, number, read_named};
+use crate::plan::RoleWanted;
 use crate::schema::Schema;
-use crate::state::RoleRecord;
 use crate::tuple::{Object, RoleRef};
 
 /// A role as it stands in a file. Whose it is follows from its name, once the schema is known.
@@ -91,15 +91,12 @@ fn one(role: &str, told: &Spanned<Told>) -> Result<Placed<StatedRole>, Problem> 
 }
 
 impl StatedRole {
-    /// The role with its owner, whose type its block of the schema names.
+    /// The role to make: its owner's type is what its block of the schema names.
     ///
     /// # Errors
-    /// Where the schema has no such block, or no such permission that a role can have.
-    pub fn record(&self, schema: &Schema) -> Result<RoleRecord, String> {
-        let block = schema
-            .roles
-            .iter()
-            .find(|block| *block.name == *self.role.block());
+    /// Where the schema has no such block.
+    pub fn wanted(&self, schema: &Schema) -> Result<RoleWanted, String> {
+        let block = (schema.roles.iter()).find(|block| *block.name == *self.role.block());
         let block =
             block.ok_or_else(|| format!("the schema has no roles {:?}", self.role.block()))?;
         let owner = format!(
@@ -108,9 +105,9 @@ impl StatedRole {
             self.role.owner_id()
         );
         let owner: Object = owner.parse().map_err(|bad| format!("{bad}"))?;
-        Ok(RoleRecord {
-            role: self.role.clone(),
+        Ok(RoleWanted {
             owner,
+            key: self.role.key().into(),
             title: self.title.clone(),
             permissions: self.permissions.clone(),
         })

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::{Expectation, Problem, ValidationFile};
 use crate::eval::caveats::check_context;
 use crate::eval::{Answer, CheckError, Facts, Limits, Question, check};
-use crate::plan::{self, Action, Command, Operation, Refusal, Update, WriteOptions, Written, plan};
+use crate::plan::{
+    self, Action, Command, Operation, Refusal, RoleWanted, Update, WriteOptions, Written, plan,
+};
 use crate::revision::Epoch;
 use crate::schema::diagnostic::Diagnostic;
 use crate::schema::{Names, Schema};
-use crate::state::{ApplyError, RoleRecord, State};
+use crate::state::{ApplyError, State};
 use crate::time::Timestamp;
 use crate::tuple::Tuple;
 
@@ -52,7 +54,7 @@ impl World {
         });
         let begin = Action::Begin {
             text: file.schema.as_str().into(),
-            roles: file.records(&compiled.schema)?,
+            roles: file.wanted(&compiled.schema)?,
             updates: updates.collect(),
         };
         let empty = State::empty(Epoch(1), 0, 0);
@@ -168,9 +170,9 @@ fn admit(schema: &Schema, tuple: &Tuple) -> Result<(), String> {
 }
 
 impl ValidationFile {
-    fn records(&self, schema: &Schema) -> Result<Vec<RoleRecord>, Vec<Problem>> {
-        let records = self.roles.iter().map(|placed| {
-            placed.value.record(schema).map_err(|problem| {
+    fn wanted(&self, schema: &Schema) -> Result<Vec<RoleWanted>, Vec<Problem>> {
+        let wanted = self.roles.iter().map(|placed| {
+            placed.value.wanted(schema).map_err(|problem| {
                 let message = format!("{}: {problem}", placed.value.role);
                 vec![Problem {
                     file: self.roles_file.clone(),
@@ -178,7 +180,7 @@ impl ValidationFile {
                 }]
             })
         });
-        records.collect()
+        wanted.collect()
     }
 
     fn misfits(&self, schema: &Schema) -> Vec<Problem> {

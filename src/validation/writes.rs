@@ -7,12 +7,13 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::claims::{Claimed, claims};
+use super::deeds::{self, Deed};
 use super::{Document, Expectation, May, Problem, number};
 use crate::api::status::reason_names;
-use crate::plan::{Action, Command, Operation, Update, WriteOptions};
+use crate::plan::{Command, WriteOptions};
 use crate::schema::admit::nearest;
 use crate::time::span;
-use crate::tuple::{Object, Subject, Tuple, TupleFilter};
+use crate::tuple::Subject;
 
 /// Writes and checks, one after another, on a world of their own.
 #[derive(Clone, Debug)]
@@ -77,7 +78,16 @@ pub(super) struct Told {
     grant: Vec<Spanned<String>>,
     #[serde(default)]
     revoke: Vec<Spanned<String>>,
-    revoke_matching: Option<Spanned<Matching>>,
+    revoke_matching: Option<Spanned<deeds::Matching>>,
+    lock: Option<Spanned<deeds::Lock>>,
+    unlock: Option<Spanned<String>>,
+    renew: Option<Spanned<deeds::Renew>>,
+    create_role: Option<Spanned<deeds::CreateRole>>,
+    update_role: Option<Spanned<deeds::UpdateRole>>,
+    delete_role: Option<Spanned<String>>,
+    assign: Option<Spanned<deeds::Assign>>,
+    unassign: Option<Spanned<deeds::Assign>>,
+    change_role: Option<Spanned<deeds::ChangeRole>>,
     refused: Option<Spanned<String>>,
 
     #[serde(default)]
@@ -86,23 +96,12 @@ pub(super) struct Told {
     conditional: Vec<Spanned<String>>,
     #[serde(default)]
     denied: Vec<Spanned<String>>,
+    #[serde(default)]
+    locked: Vec<Spanned<String>>,
     subject: Option<Spanned<String>>,
     #[serde(default)]
     may: May,
 }
-
-/// Which tuples; what is left out matches everything.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Matching {
-    resource: Option<String>,
-    resource_type: Option<String>,
-    relation: Option<String>,
-    subject: Option<String>,
-}
-
-/// A write before it is known who writes it: what to do, and that in a few words.
-type Deed = (Action, String);
 
 pub(super) fn stories(document: &Document) -> Result<Vec<Story>, Problem> {
     (document.writes.iter())
@@ -154,6 +153,7 @@ fn step(document: &Document, told: &Spanned<Told>, says: &Arc<str>) -> Result<St
         allowed: &told.allowed,
         conditional: &told.conditional,
         denied: &told.denied,
+        locked: &told.locked,
         subject: told.subject.as_ref(),
         may: &told.may,
     };
@@ -168,7 +168,7 @@ fn step(document: &Document, told: &Spanned<Told>, says: &Arc<str>) -> Result<St
 
 impl Told {
     fn does_something(&self) -> bool {
-        let claims = [&self.allowed, &self.conditional, &self.denied];
+        let claims = [&self.allowed, &self.conditional, &self.denied, &self.locked];
         self.writes()
             || self.wait.is_some()
             || self.actor.is_some()
@@ -179,7 +179,18 @@ impl Told {
     }
 
     fn writes(&self) -> bool {
-        !self.grant.is_empty() || !self.revoke.is_empty() || self.revoke_matching.is_some()
+        !self.grant.is_empty()
+            || !self.revoke.is_empty()
+            || self.revoke_matching.is_some()
+            || self.lock.is_some()
+            || self.unlock.is_some()
+            || self.renew.is_some()
+            || self.create_role.is_some()
+            || self.update_role.is_some()
+            || self.delete_role.is_some()
+            || self.assign.is_some()
+            || self.unassign.is_some()
+            || self.change_role.is_some()
     }
 }
 
@@ -188,7 +199,7 @@ fn wait(text: &Spanned<String>) -> Result<Duration, Problem> {
 }
 
 fn attempt(told: &Told, place: Location) -> Result<Option<Attempt>, Problem> {
-    let mut deeds = deeds(told)?;
+    let mut deeds = written(told)?;
     let Some((action, words)) = deeds.pop() else {
         let stray = [("as", &told.actor), ("refused", &told.refused)];
         return match stray
@@ -206,7 +217,7 @@ fn attempt(told: &Told, place: Location) -> Result<Option<Attempt>, Problem> {
         let message = "a step has one write (grant and revoke may stand together); make two of it";
         return Err(Problem::at_location(place, message));
     }
-    let actor: Option<Subject> = told.actor.as_ref().map(parsed).transpose()?;
+    let actor: Option<Subject> = told.actor.as_ref().map(deeds::parsed).transpose()?;
     let who = actor
         .as_ref()
         .map_or("a trusted caller".to_owned(), ToString::to_string);
@@ -240,84 +251,20 @@ fn refused(reason: &Spanned<String>) -> Result<Outcome, Problem> {
 }
 
 /// What a step writes, each kind of write apart.
-fn deeds(told: &Told) -> Result<Vec<Deed>, Problem> {
-    let mut deeds = Vec::new();
-    if !told.grant.is_empty() || !told.revoke.is_empty() {
-        deeds.push(updates(&told.grant, &told.revoke)?);
-    }
-    if let Some(matching) = &told.revoke_matching {
-        deeds.push(revoke_matching(matching)?);
-    }
-    Ok(deeds)
-}
-
-fn updates(grant: &[Spanned<String>], revoke: &[Spanned<String>]) -> Result<Deed, Problem> {
-    let mut updates = Vec::new();
-    let mut words = Vec::new();
-    for (list, operation, word) in [
-        (grant, Operation::Grant, "grants"),
-        (revoke, Operation::Revoke, "revokes"),
-    ] {
-        for text in list {
-            let tuple: Tuple = parsed(text)?;
-            updates.push(Update { operation, tuple });
-        }
-        if let Some(first) = list.first() {
-            let more = if list.len() > 1 { ", …" } else { "" };
-            words.push(format!("{word} {}{more}", first.value));
-        }
-    }
-    let action = Action::Write {
-        updates,
-        preconditions: Vec::new(),
-    };
-    Ok((action, words.join(" and ")))
-}
-
-fn revoke_matching(matching: &Spanned<Matching>) -> Result<Deed, Problem> {
-    let place = matching.defined;
-    let matching = &matching.value;
-    let mut filter = TupleFilter {
-        resource_type: matching.resource_type.as_deref().map(Into::into),
-        relation: matching.relation.as_deref().map(Into::into),
-        ..TupleFilter::default()
-    };
-    let mut words = Vec::new();
-    words.extend(matching.resource_type.iter().cloned());
-    if let Some(resource) = &matching.resource {
-        let object: Object = parsed_at(resource, place)?;
-        filter.resource_type = Some(object.kind().into());
-        filter.resource_id = Some(object.id().into());
-        words.push(resource.clone());
-    }
-    words.extend(
-        matching
-            .relation
-            .iter()
-            .map(|relation| format!("#{relation}")),
-    );
-    if let Some(text) = &matching.subject {
-        let subject: Subject = parsed_at(text, place)?;
-        filter.subject_type = Some(subject.kind().into());
-        filter.subject_id = Some(subject.id().into());
-        filter.subject_relation = Some(subject.relation().map(Into::into));
-        words.push(format!("@{text}"));
-    }
-    let words = format!("revokes all that match {}", words.concat());
-    Ok((Action::RevokeMatching { filter, limit: 0 }, words))
-}
-
-fn parsed<T>(text: &Spanned<String>) -> Result<T, Problem>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    parsed_at(&text.value, text.defined)
-}
-
-fn parsed_at<T>(text: &str, place: Location) -> Result<T, Problem>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    text.parse()
-        .map_err(|bad: T::Err| Problem::at_location(place, bad.to_string()))
+fn written(told: &Told) -> Result<Vec<Deed>, Problem> {
+    let tuples = !told.grant.is_empty() || !told.revoke.is_empty();
+    let deeds = [
+        tuples.then(|| deeds::updates(&told.grant, &told.revoke)),
+        told.revoke_matching.as_ref().map(deeds::revoke_matching),
+        told.lock.as_ref().map(deeds::lock),
+        told.unlock.as_ref().map(|id| Ok(deeds::unlock(id))),
+        told.renew.as_ref().map(deeds::renew),
+        told.create_role.as_ref().map(deeds::create_role),
+        told.update_role.as_ref().map(deeds::update_role),
+        told.delete_role.as_ref().map(deeds::delete_role),
+        told.assign.as_ref().map(deeds::assign),
+        told.unassign.as_ref().map(deeds::unassign),
+        told.change_role.as_ref().map(deeds::change_role),
+    ];
+    deeds.into_iter().flatten().collect()
 }
