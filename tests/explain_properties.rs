@@ -176,7 +176,11 @@ fn judge(
                 Suggestion::Revoke(tuple) => {
                     (Change::Revoked(tuple.clone()), "denied but for a revoke")
                 }
-                other => panic!("{other:?}"),
+                Suggestion::Unlock(id) => {
+                    let lock = real.state.locks.get(id).unwrap().clone();
+                    (Change::Unlocked(lock), "denied but for a lock")
+                }
+                other @ Suggestion::Assign { .. } => panic!("{other:?}"),
             };
             let then = decision(world, &after(world, change), round, asked);
             assert_eq!(then, Some(Decision::Allowed), "{}", told());

@@ -296,7 +296,33 @@ impl<'a> View<'a> {
             }
         };
         self.path.pop();
-        node
+        let mut node = node?;
+        if value == Value::Allowed && !goal.free {
+            let passed = self.passed(goal)?;
+            node.children.extend(passed);
+        }
+        Ok(node)
+    }
+
+    /// The locks on what is allowed, with what lets the subject pass.
+    fn passed(&mut self, goal: Goal) -> Result<Vec<Node>, TooMuchWork> {
+        let mut nodes = Vec::new();
+        for (lock, by) in self.machine.passed((goal.node, goal.member))? {
+            let mode = lock.mode.to_string();
+            let mut node = self.node(goal, mode, Operator::Lock, Value::Allowed);
+            node.locks.push(lock);
+            if let Some((node_of, member)) = by {
+                let by = Goal {
+                    node: node_of,
+                    member,
+                    odd: false,
+                    free: true,
+                };
+                node.children.push(self.goal(by)?);
+            }
+            nodes.push(node);
+        }
+        Ok(nodes)
     }
 
     fn note_stops(&mut self, tuples: &[Tuple]) {

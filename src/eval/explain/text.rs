@@ -67,6 +67,9 @@ fn note(node: &Node) -> String {
         Operator::Caveat if node.missing_context.is_empty() => " does not hold".to_owned(),
         Operator::Caveat => format!(" needs {}", node.missing_context.join(", ")),
         Operator::Cycle => format!(" on {resource}: stands above already"),
+        Operator::Lock if node.result == Decision::Allowed => {
+            format!(" on {resource} lets the subject pass")
+        }
         Operator::Lock => format!(" on {resource} is locked"),
         Operator::Union if node.children.len() > 1 => format!(" on {resource}: any of"),
         Operator::Intersection => format!(" on {resource}: all of"),

@@ -11,7 +11,11 @@ use crate::state::HeldLock;
 
 use super::super::value::Value;
 use super::denial::scratch;
+use super::guard::Pass;
 use super::{Goal, Machine, TooMuchWork, standing};
+
+/// A lock, and what lets the subject pass it.
+pub(in crate::eval) type Passed = (Arc<HeldLock>, Option<(NodeId, MemberId)>);
 
 impl<'a> Machine<'a> {
     /// The value of `member` on `node`, as it stands on the right of an odd number of `-` or not,
@@ -53,6 +57,32 @@ impl<'a> Machine<'a> {
             }
         }
         Ok(locks)
+    }
+
+    /// The locks on a relation or permission that the subject has, each with what lets it pass;
+    /// `None` where that is a lock's own list of subjects.
+    pub(in crate::eval) fn passed(
+        &mut self,
+        part: (NodeId, MemberId),
+    ) -> Result<Vec<Passed>, TooMuchWork> {
+        let goal = self.goal(part, false, false);
+        let mut notes = scratch(goal);
+        let mut passed = Vec::new();
+        for (lock, except) in self.locks_on(&mut notes, goal)? {
+            let mut by = None;
+            for place in 0..=lock.exempt.len() {
+                match self.lets_pass(goal.node, lock, except, place) {
+                    Pass::Known(Value::Allowed) => break,
+                    Pass::Goal(goal) if self.evaluate_goal(goal)? == Value::Allowed => {
+                        by = Some((goal.node, goal.member));
+                        break;
+                    }
+                    Pass::Known(_) | Pass::Goal(_) => {}
+                }
+            }
+            passed.push((Arc::clone(lock), by));
+        }
+        Ok(passed)
     }
 
     /// The sites of the roles that count here, each with the relation of its subjects.
