@@ -197,12 +197,12 @@ fn questions_the_other_way_round() {
     server.check(
         "explain user:grace deploy environment:prod",
         1,
-        "This alone would allow it: portcullis grant",
+        "This alone would allow it: portcullis roles assign security_group:acme/release",
     );
     server.check(
         "--json explain user:grace deploy environment:prod",
         1,
-        "\"suggestion\":{\"grant\":",
+        "\"suggestion\":{\"assign\":",
     );
     server.check(
         "explain user:grace deplyo environment:prod",
