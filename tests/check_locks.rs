@@ -342,6 +342,56 @@ fn locks() {
     }
 }
 
+const WIDE: &str = "
+definition user {}
+definition team {
+    relation member: user | team#member
+    lock hush { blocks member }
+}
+definition doc {
+    relation reader: user | team#member
+    permission read = reader
+    permission unread = reader - reader
+}
+";
+
+const WIDE_STORIES: &[(&str, Story)] = &[(
+    "what a search from the subject's side is sure of is still blocked by a lock on the way",
+    Story {
+        schema: WIDE,
+        given: &[
+            "doc:d#reader@team:t0#member",
+            "doc:d#reader@team:t1#member",
+            "doc:d#reader@team:t2#member",
+            "doc:d#reader@team:t3#member",
+            "doc:d#reader@team:t4#member",
+            "doc:d#reader@team:t5#member",
+            "team:t5#member@team:u#member",
+            "team:u#member@user:dev",
+        ],
+        steps: &[
+            "= doc:d#read@user:dev: allowed",
+            "= doc:d#unread@user:dev: denied",
+            "+ lock l0 hush team:t1",
+            "= doc:d#read@user:dev: allowed",
+            "+ lock l1 hush team:u",
+            "= doc:d#read@user:dev: locked l1",
+            "= doc:d#unread@user:dev: denied",
+            "+ team:t4#member@user:dev",
+            "= doc:d#read@user:dev: allowed",
+            "+ lock l2 hush team:t4",
+            "= doc:d#read@user:dev: locked l1,l2",
+        ],
+    },
+)];
+
+#[test]
+fn locks_behind_long_lists() {
+    for (name, story) in WIDE_STORIES {
+        tell(name, story);
+    }
+}
+
 const ROLES: &str = "
 definition user {}
 definition team { relation member: user }

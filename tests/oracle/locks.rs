@@ -13,11 +13,15 @@ impl Asker<'_> {
     pub(super) fn passes(&self, x: Object, name: Name, free: &[Value]) -> Vec<(usize, Value)> {
         let mut passes = Vec::new();
         for mode in self.world.blocking(x.kind, name) {
+            let locks = self.world.locks.iter().enumerate();
+            let held = locks.filter_map(|(id, lock)| Some((id, lock.as_ref()?)));
+            let mut held = held.filter(|(_, lock)| {
+                lock.mode == mode.name && lock.expires_at.is_none_or(|end| end > self.now)
+            });
+            let Some(first) = held.next() else { continue };
             let places = self.inherits_from(x, mode.name);
-            for (id, lock) in self.world.locks.iter().enumerate() {
-                let Some(lock) = lock else { continue };
-                let over = lock.expires_at.is_some_and(|end| end <= self.now);
-                if over || lock.mode != mode.name || !places.contains(&lock.resource) {
+            for (id, lock) in [first].into_iter().chain(held) {
+                if !places.contains(&lock.resource) {
                     continue;
                 }
                 let read = |object, name| free[place(self.world, (object, name, false))];

@@ -89,8 +89,9 @@ impl<'a> Asker<'a> {
         if self.world.locks.iter().any(Option::is_some) {
             // Locks read nothing but what is free of them, so that one round is enough.
             low = self.least(&nodes, &free[1], Some(&free[0]));
-            high = self.least(&nodes, &free[0], Some(&free[1]));
-            if !negation_cycle {
+            if negation_cycle {
+                high = self.least(&nodes, &free[0], Some(&free[1]));
+            } else {
                 self.fill_missing(&nodes, &mut low, Some(&free[0]));
                 high.clone_from(&low);
             }
@@ -176,6 +177,8 @@ impl<'a> Asker<'a> {
             Some(Body::Relation(_)) => self.relation(node, table),
             Some(Body::Permission(expr)) => self.expr(expr, object, odd, table, negated),
         };
+        // On the right of `-` no lock is applied.
+        let free = free.filter(|_| !odd);
         let passes = free.map_or(Vec::new(), |free| self.passes(object, name, free));
         passes
             .into_iter()
