@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::print_stdout
 )]
 
 #[path = "../engine/world.rs"]
@@ -12,6 +13,7 @@
 mod world;
 
 mod locks;
+mod oracle;
 mod races;
 mod roles;
 mod tuples;
