@@ -387,7 +387,7 @@ pub fn plan(
         Action::Assign { assignments } => roles::assign(state, assignments, &command.options, now)?,
         Action::Import { updates, locks } => bulk::import(state, updates, locks, now, limits)?,
         Action::ImportBegin { roles, locks } => bulk::begin_import(state, roles, locks, now)?,
-        Action::RevokePart(part) => bulk::revoke_part(state, part, now)?,
+        Action::RevokePart(part) => bulk::revoke_part(state, part, actor, now)?,
         Action::Expire => tuples::expire(state, now, limits),
     };
     let key = keys::to_remember(state, command, hash, &effect, now, limits)?;

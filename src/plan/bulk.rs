@@ -9,7 +9,7 @@ use crate::rules::{Act, Rules, Target, Touch, lock_def, minimums, role_of};
 use crate::schema::Schema;
 use crate::state::{Change, HeldLock, RoleRecord, State};
 use crate::time::Timestamp;
-use crate::tuple::Tuple;
+use crate::tuple::{Subject, Tuple};
 
 use super::tuples::{Standing, is_deletion, one, shape};
 use super::{Effect, Limits, Refusal, RevokePart, Update, at_most};
@@ -178,18 +178,26 @@ fn lock_fits(schema: &Schema, place: usize, lock: &HeldLock) -> Result<(), Refus
 }
 
 /// Those of the part that still stand, as one commit. What matched when the revoke was judged,
-/// matches still: a filter looks at nothing that can change.
+/// matches still: a filter looks at nothing that can change. Rights were judged then; locks may
+/// have been placed since.
 pub(super) fn revoke_part(
     state: &State,
     part: &RevokePart,
+    actor: Option<&Subject>,
     now: Timestamp,
 ) -> Result<Effect, Refusal> {
     let schema = state.schema.as_deref().ok_or(Refusal::NoSchema)?;
     let stands = |tuple: &Tuple| match Standing::of(state, tuple, now) {
-        Standing::Holds(stored) => Some(Change::Revoked(stored)),
+        Standing::Holds(stored) => Some(stored),
         Standing::Over(_) | Standing::Nothing => None,
     };
-    let changes: Vec<_> = part.tuples.iter().filter_map(stands).collect();
+    let standing: Vec<Tuple> = part.tuples.iter().filter_map(stands).collect();
+    if !state.locks.is_empty() {
+        let touches = standing.iter().filter_map(|t| Touch::revoked(schema, t));
+        let touches: Vec<Touch<'_>> = touches.collect();
+        Rules::new(state, schema, actor, &touches, now).seals(&[])?;
+    }
+    let changes: Vec<_> = standing.into_iter().map(Change::Revoked).collect();
     if !is_deletion(&part.filter) {
         minimums(state, schema, &changes)?;
     }

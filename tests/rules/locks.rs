@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis::plan::{Action, Command, LockWanted};
+use portcullis::plan::{Action, Command, LockWanted, RevokePart};
 
 use crate::tuples::{by, engine, outcome};
 use crate::world::{command, filter, write};
@@ -160,4 +160,43 @@ async fn a_lock_is_not_gone_round() {
         ("", write(&["+application:shop#team@team:core"]), "1/0"),
         ("user:tina", unhang(), "0/1"),
     ]).await;
+}
+
+/// A lock that is placed while a large revoke by filter goes on holds for the parts that follow.
+#[tokio::test]
+async fn each_part_of_a_revoke_meets_the_locks_of_its_time() {
+    let part = |tuple: &str| {
+        command(Action::RevokePart(RevokePart {
+            filter: filter("environment:"),
+            limit: 0,
+            tuples: vec![tuple.parse().unwrap()],
+            before: 0,
+            last: true,
+        }))
+    };
+    let guest = || part("environment:prod#guest@user:gus");
+    let unhang = || part("application:shop#team@team:core");
+    check(vec![
+        (
+            "user:tina",
+            lock("team:core", "freeze", &[], None, "a"),
+            "a #3",
+        ),
+        (
+            "user:gus",
+            guest(),
+            "environment:prod is sealed: freeze \"a\" is held on team:core",
+        ),
+        ("", guest(), "a write has to name an actor"),
+        // One that is gone meanwhile is not judged.
+        ("user:gus", part("environment:prod#guest@user:new"), "0/0"),
+        ("user:ann", guest(), "0/1"),
+        (
+            "user:ann",
+            unhang(),
+            "can't be taken away while a lock arrives by it",
+        ),
+        ("", unhang(), "0/1"),
+    ])
+    .await;
 }
