@@ -294,9 +294,16 @@ impl Index {
         let mut next = self.clone();
         next.sequence += 1;
         let mut segments = (*self.segments).clone();
+        let mut sites = hashbrown::HashSet::new();
         for edit in edits {
             next.edit_one(&mut segments, edit, revision, unite);
-            next.keep_link(&mut segments, edit, revision);
+            if site::is_site(&self.names, edit.resource.0) {
+                sites.insert((edit.resource, edit.relation));
+            }
+        }
+        // Each once: whether a site is empty costs as much as has gone from it.
+        for (site, relation) in sites {
+            next.keep_link(&mut segments, site, relation, revision);
         }
         next.segments = Arc::new(segments);
         next
@@ -356,20 +363,16 @@ impl Index {
         subject.put_backward(key.subject.local(), backward, key.resource, entry);
     }
 
-    /// Where the edit's resource is a site, links it to its own resource as long as it has a
-    /// subject.
+    /// Links a site to its own resource as long as it has a subject.
     #[expect(clippy::indexing_slicing, reason = "a node's segment is below 64")]
     fn keep_link(
         &mut self,
         segments: &mut [Arc<Segment>; SEGMENTS],
-        edit: &Edit<'_>,
+        (kind, id): (TypeId, &str),
+        relation: RelId,
         revision: Revision,
     ) {
-        let (kind, id) = edit.resource;
-        if !site::is_site(&self.names, kind) {
-            return;
-        }
-        let site = self.intern(segments, edit.resource);
+        let site = self.intern(segments, (kind, id));
         let groups = segments[site.segment()].forward(site.local()).groups(None);
         let op = match { groups }.any(|group| group.iter().next().is_some()) {
             true => Op::Put(None),
@@ -383,8 +386,8 @@ impl Index {
         };
         let link = Edit {
             resource: (resource_kind, resource.id()),
-            relation: edit.relation,
-            subject: edit.resource,
+            relation,
+            subject: (kind, id),
             subject_relation: RelId::NONE,
             op,
         };

@@ -2,15 +2,15 @@
 //!
 //! | rule | judges | on which state | in |
 //! | --- | --- | --- | --- |
-//! | `granted by`, `revoked by` | the actor, for every update | as things stand; of a new resource after the write | [`rights`] |
-//! | parents | the same, where the rule walks the relation that is written | with that relation holding the written tuple alone | [`rights`] |
-//! | oneself | an actor's own direct tuple, which it may give up | none is read | [`rights`] |
-//! | `requires` | the subject of each tuple that is granted | after the whole commit | [`requirements`] |
-//! | `min` | each relation from which counted tuples go | the counts before and after | [`minimums`] |
-//! | roles | who edits and assigns them, and that nobody gives what they lack | as above, on the owner or the resource | [`roles`] |
-//! | locks | who places and lifts them | as things stand, where the lock sits | [`locks`] |
-//! | `seals` | who writes what a lock seals, before or after the commit | each lock where it is held | [`locks`] |
-//! | no way round | who takes away that by which a lock arrives | as things stand, where the lock sits | [`locks`] |
+//! | `granted by`, `revoked by` | the actor, for every update | as things stand; of a new resource after the write | `rights` |
+//! | parents | the same, where the rule walks the relation that is written | with that relation holding the written tuple alone | `rights` |
+//! | oneself | an actor's own direct tuple, which it may give up | none is read | `rights` |
+//! | `requires` | the subject of each tuple that is granted | after the whole commit | `requirements` |
+//! | `min` | each relation from which counted tuples go | the counts before and after | `minimums` |
+//! | roles | who edits and assigns them, and that nobody gives what they lack | as above, on the owner or the resource | `roles` |
+//! | locks | who places and lifts them | as things stand, where the lock sits | `locks` |
+//! | `seals` | who writes what a lock seals, before or after the commit | each lock where it is held | `locks` |
+//! | no way round | who takes away that by which a lock arrives | as things stand, where the lock sits | `locks` |
 //!
 //! Pure, like `plan`, which calls these in the order that the errors have: who has no right learns
 //! nothing else.

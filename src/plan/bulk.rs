@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::revision::Revision;
-use crate::rules::{Act, Rules, Target, Touch, lock_def, minimums, role_of};
+use crate::rules::{Act, RoleView, Rules, Target, Touch, lock_def, minimums, role_of};
 use crate::schema::Schema;
 use crate::state::{Change, HeldLock, RoleRecord, State};
 use crate::time::Timestamp;
@@ -87,6 +87,10 @@ pub(super) fn begin_import(
     for (place, record) in roles.iter().enumerate() {
         role_fits(schema, place, record)?;
         let stands = role_of(state, schema, &record.role);
+        let renamed = |stands: &RoleView| stands.builtin && stands.record.title != record.title;
+        if stands.as_ref().is_some_and(renamed) {
+            return Err(Refusal::builtin(&record.role, "can't be renamed"));
+        }
         if stands.is_none_or(|stands| *stands.record != *record) {
             written.push(Change::RoleWritten(Arc::new(record.clone())));
         }

@@ -448,4 +448,8 @@ async fn roles_and_locks_are_judged_before_the_tuples() {
     moved.locks[0].resource = "app:other".to_owned();
     let status = grants.import(vec![moved]).await.1.unwrap_err();
     assert_eq!(reason_of(&status).0, "LOCK_EXISTS");
+    let mut renamed = with_roles();
+    renamed.roles[0].role = "role:acme/admin".to_owned();
+    let status = grants.import(vec![renamed]).await.1.unwrap_err();
+    assert_eq!(reason_of(&status).0, "ROLE_BUILTIN");
 }
