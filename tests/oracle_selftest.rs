@@ -264,7 +264,9 @@ fn what_is_missing() {
 #[test]
 fn a_printed_schema_reads_back() {
     for seed in 0..50 {
-        let world = oracle::world::Dice::new(seed).world();
+        let mut world = oracle::world::Dice::new(seed).world();
+        // What is read is SpiceDB's files, which have no locks.
+        world.types.iter_mut().for_each(|kind| kind.modes.clear());
         let text = world.schema_text();
         let mut again = reader::schema(&text);
         // Names are numbered as they come, which decides between `->` and `.any`.
