@@ -9,6 +9,7 @@
 //! and where that reaches the root, `negation` decides.
 
 mod denial;
+mod frame;
 mod guard;
 mod keys;
 mod negation;
@@ -672,37 +673,5 @@ impl<'a> Machine<'a> {
             self.entry(place).read_early = true;
         }
         Some(value)
-    }
-}
-
-impl Frame<'_> {
-    fn begin(&self) -> u32 {
-        u32::try_from(self.rests_on.len()).unwrap_or(u32::MAX)
-    }
-
-    fn push(&mut self, value: Value, begin: u32) {
-        self.values.push((value, begin));
-    }
-
-    fn top(&self) -> Value {
-        self.values
-            .last()
-            .map_or(Value::Denied, |(value, _)| *value)
-    }
-
-    fn pop_two(&mut self) -> ((Value, u32), (Value, u32)) {
-        let b = self.values.pop().unwrap_or((Value::Denied, 0));
-        let a = self.values.pop().unwrap_or((Value::Denied, 0));
-        (a, b)
-    }
-
-    fn rest(&mut self, track: bool, rest: Rest) {
-        if track {
-            self.rests_on.push(rest);
-        }
-    }
-
-    fn key(&mut self, key: Option<u64>) {
-        self.rests_on.extend(key.map(Rest::Key));
     }
 }
