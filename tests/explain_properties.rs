@@ -34,12 +34,14 @@ fn with_question<T>(
 ) -> T {
     let subject = real::subject(&world.subject_text(round.subject));
     let resource: portcullis::tuple::Object = world.object_text(resource).parse().unwrap();
+    let contextual = round.contextual.iter();
+    let contextual: Vec<_> = contextual.map(|one| real::tuple(world, one)).collect();
     ask(&Question {
         subject: subject.as_ref(),
         permission: &world.names[name],
         resource: resource.as_ref(),
         context: &real::context(&round.request),
-        contextual: &[],
+        contextual: &contextual,
         with_dependencies: false,
     })
 }
@@ -256,4 +258,61 @@ fn explanations_hold() {
             "no answer was {kind}: {counts:?}"
         );
     }
+}
+
+/// What is beside the stored tuples is explained as if it stood among them: the same answer, and
+/// for an allow a proof that holds.
+#[test]
+fn a_contextual_tuple_is_explained_like_a_stored_one() {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..setting("PORTCULLIS_EXPLAINS", 40) {
+        let mut dice = Dice::new(!seed);
+        let world = dice.world();
+        let mut fewer = world.clone();
+        let stored = fewer.tuples.len() - fewer.tuples.len().min(3);
+        let plain = Round {
+            contextual: Vec::new(),
+            ..dice.round(&world)
+        };
+        let beside = Round {
+            contextual: fewer.tuples.split_off(stored),
+            ..plain.clone()
+        };
+        let (within, without) = (Real::new(&world), Real::new(&fewer));
+        for kind in 1..world.types.len() {
+            for name in world.members(kind) {
+                let asked = (Object { kind, id: 0 }, name);
+                let told = || {
+                    format!(
+                        "{}\n{}",
+                        world_text(&world),
+                        question_text(&fewer, &beside, asked)
+                    )
+                };
+                let said = explained(&fewer, &without, &beside, asked);
+                let stored = explained(&world, &within, &plain, asked);
+                let (Ok(said), Ok(stored)) = (&said, &stored) else {
+                    assert_eq!(said.is_err(), stored.is_err(), "{}", told());
+                    continue;
+                };
+                let outcome = said.answer.decision;
+                assert_eq!(outcome, stored.answer.decision, "{}", told());
+                if outcome == Decision::Allowed {
+                    let mut proof = BTreeMap::new();
+                    tuples(&said.root, &mut proof);
+                    let alone = only(&world, &proof);
+                    assert_eq!(
+                        decision(&world, &alone, &plain, asked),
+                        Some(outcome),
+                        "{proof:?}\n{}\n{}",
+                        said.text,
+                        told()
+                    );
+                }
+                *counts.entry(format!("{outcome:?}")).or_default() += 1;
+            }
+        }
+    }
+    println!("{counts:?}");
+    assert!(counts.len() == 3, "{counts:?}");
 }

@@ -18,11 +18,12 @@ use super::machine::{Machine, TooMuchWork};
 use super::value::Value;
 use super::{Answer, CheckError, Decision, Facts, Limits, Question};
 
+mod evidence;
 mod proof;
 mod suggest;
 mod text;
 
-use proof::{Goal, Proofs};
+use proof::{Goal, Part, Proofs};
 
 /// How deep the tree is at most: decoders of messages stop at 100 levels.
 const DEPTH: usize = 80;
@@ -181,20 +182,12 @@ struct View<'a> {
     ground: Ground<'a>,
     question: &'a Question<'a>,
     machine: Machine<'a>,
-    proofs: Proofs,
+    proofs: Proofs<'a>,
     path: Vec<Goal>,
     nodes: usize,
     /// The tuples of what stands against it: of allows on the right of a `-`.
     stops: Vec<Tuple>,
     negated: bool,
-}
-
-/// A part of an expression on an object.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    goal: Goal,
-    expr: &'a Expr,
-    odd: bool,
 }
 
 impl<'a> View<'a> {
@@ -252,7 +245,7 @@ impl<'a> View<'a> {
             let mut node = self.node(goal, name, Operator::Relation, value);
             // What lies deeper is told without its shape.
             if value == Value::Allowed {
-                node.tuples = self.proofs.tuples(self.ground, &mut self.machine, goal)?;
+                node.tuples = self.tuples(goal)?;
                 self.note_stops(&node.tuples);
             }
             return Ok(node);
@@ -273,7 +266,7 @@ impl<'a> View<'a> {
         let node = match &member.kind {
             MemberKind::Relation(_) => self.relation(goal, name, value),
             MemberKind::Permission(expr) => {
-                let expr = self.expr(At {
+                let expr = self.expr(Part {
                     goal,
                     expr,
                     odd: goal.odd,
@@ -323,6 +316,10 @@ impl<'a> View<'a> {
             nodes.push(node);
         }
         Ok(nodes)
+    }
+
+    fn tuples(&mut self, goal: Goal) -> Result<Vec<Tuple>, TooMuchWork> {
+        evidence::of_goal(self.ground, &mut self.machine, &mut self.proofs, goal)
     }
 
     fn note_stops(&mut self, tuples: &[Tuple]) {
@@ -379,11 +376,11 @@ impl<'a> View<'a> {
     }
 
     /// The node of a part of a permission.
-    fn expr(&mut self, at: At<'a>) -> Result<Node, TooMuchWork> {
-        let At { goal, expr, odd } = at;
+    fn expr(&mut self, at: Part<'a>) -> Result<Node, TooMuchWork> {
+        let Part { goal, expr, odd } = at;
         let value = self.value(at)?;
         let text = text::expression(self.ground.schema, expr);
-        let part = |expr| At { goal, expr, odd };
+        let part = |expr| Part { goal, expr, odd };
         match expr {
             Expr::Member(member) => self.goal(Goal {
                 member: *member,
@@ -418,7 +415,7 @@ impl<'a> View<'a> {
                 let mut node = self.node(goal, text, Operator::Exclusion, value);
                 let granted = self.value(part(left))?;
                 node.children.push(self.expr(part(left))?);
-                let right = At {
+                let right = Part {
                     goal: goal.free(),
                     expr: right,
                     odd: !odd,
@@ -429,7 +426,16 @@ impl<'a> View<'a> {
                 }
                 if against == Value::Denied {
                     let text = text::expression(self.ground.schema, right.expr);
-                    let leaf = self.node(goal, text, Operator::Relation, against);
+                    let mut leaf = self.node(goal, text, Operator::Relation, against);
+                    if value == Value::Allowed {
+                        let Self {
+                            ground,
+                            machine,
+                            proofs,
+                            ..
+                        } = self;
+                        leaf.tuples = evidence::against(*ground, machine, proofs, right)?;
+                    }
                     node.children.push(leaf);
                     return Ok(node);
                 }
@@ -452,7 +458,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn arrow(&mut self, at: At<'a>, text: String, value: Value) -> Result<Node, TooMuchWork> {
+    fn arrow(&mut self, at: Part<'a>, text: String, value: Value) -> Result<Node, TooMuchWork> {
         let mut node = self.node(at.goal, text, Operator::Arrow, value);
         let every = matches!(at.expr, Expr::Arrow { all: true, .. });
         let mut links = proof::behind(self.ground, &mut self.machine, at.goal, at.expr, at.odd)?;
@@ -506,7 +512,7 @@ impl<'a> View<'a> {
         Ok(tuples)
     }
 
-    fn undecided(&mut self, parts: &[At<'a>]) -> Result<Vec<At<'a>>, TooMuchWork> {
+    fn undecided(&mut self, parts: &[Part<'a>]) -> Result<Vec<Part<'a>>, TooMuchWork> {
         let mut undecided = Vec::new();
         for part in parts {
             if let Value::Undecided(_) = self.value(*part)? {
@@ -517,14 +523,13 @@ impl<'a> View<'a> {
     }
 
     /// The allowed part with the shortest proof.
-    fn best_of(&mut self, parts: &[At<'a>]) -> Result<Option<At<'a>>, TooMuchWork> {
-        let mut best: Option<(u64, At<'a>)> = None;
+    fn best_of(&mut self, parts: &[Part<'a>]) -> Result<Option<Part<'a>>, TooMuchWork> {
+        let mut best: Option<(u64, Part<'a>)> = None;
         for part in parts {
             if self.value(*part)? != Value::Allowed {
                 continue;
             }
-            let At { goal, expr, odd } = *part;
-            let cost = (self.proofs).cost_of(self.ground, &mut self.machine, goal, expr, odd)?;
+            let cost = (self.proofs).cost_of(self.ground, &mut self.machine, *part)?;
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, *part));
             }
@@ -532,7 +537,7 @@ impl<'a> View<'a> {
         Ok(best.map(|(_, part)| part))
     }
 
-    fn value(&mut self, at: At<'a>) -> Result<Value, TooMuchWork> {
+    fn value(&mut self, at: Part<'a>) -> Result<Value, TooMuchWork> {
         proof::value(self.ground, &mut self.machine, at.goal, at.expr, at.odd)
     }
 }

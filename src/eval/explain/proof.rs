@@ -19,6 +19,9 @@ use super::super::value::Value;
 const GOALS: usize = 50_000;
 /// No proof is known.
 const NEVER: u64 = u64::MAX;
+/// What a tuple adds to the size of a proof. A goal adds 1: by tuples alone a permission that names
+/// itself would be as good a proof of itself as what it rests on.
+const TUPLE: u64 = 1 << 20;
 
 /// A relation or permission of an object; `odd` as for the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,47 +71,56 @@ impl Link {
         ground.index.stored(resource, relation, subject, set)
     }
 
-    fn key(&self) -> (NodeId, RelId, NodeId, RelId) {
+    pub(super) fn key(&self) -> TupleKey {
         (self.resource, self.relation, self.subject, self.set)
     }
 }
 
+/// Resource, relation, subject and the subject's relation.
+pub(super) type TupleKey = (NodeId, RelId, NodeId, RelId);
+
 /// What an allow can rest on.
-#[derive(Clone, Debug)]
-enum Proof {
+#[derive(Clone)]
+pub(super) enum Proof<'a> {
     Nothing,
     Goal(usize),
-    Tuple((NodeId, RelId, NodeId, RelId), Option<usize>),
-    Any(Vec<Proof>),
-    All(Vec<Proof>),
+    Tuple(TupleKey, Option<usize>),
+    Any(Vec<Proof<'a>>),
+    All(Vec<Proof<'a>>),
+    /// What stands left of a `-`, while this does not hold.
+    Without(Box<Proof<'a>>, Part<'a>),
     Never,
+}
+
+/// A part of a goal's expression.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub goal: Goal,
+    pub expr: &'a Expr,
+    pub odd: bool,
 }
 
 /// The proofs that were looked for.
 #[derive(Default)]
-pub(super) struct Proofs {
+pub(super) struct Proofs<'a> {
     places: HashMap<Goal, usize>,
-    goals: Vec<(Goal, Proof, u64)>,
+    goals: Vec<(Goal, Proof<'a>, u64)>,
 }
 
-impl Proofs {
-    /// How many tuples the shortest proof of an allowed part has.
-    pub fn cost_of<'a>(
+impl<'a> Proofs<'a> {
+    /// The size of the shortest proof of an allowed part.
+    pub fn cost_of(
         &mut self,
         ground: Ground<'a>,
         machine: &mut Machine<'a>,
-        goal: Goal,
-        expr: &Expr,
-        odd: bool,
+        part: Part<'a>,
     ) -> Result<u64, TooMuchWork> {
-        let first = self.goals.len();
-        let proof = self.of_expr(ground, machine, goal, expr, odd)?;
-        self.explore(ground, machine, first)?;
+        let proof = self.of_part(ground, machine, part)?;
         Ok(self.cost(&proof))
     }
 
     /// The link with the shortest proof behind it, of those that are allowed.
-    pub fn best<'a>(
+    pub fn best(
         &mut self,
         ground: Ground<'a>,
         machine: &mut Machine<'a>,
@@ -138,49 +150,36 @@ impl Proofs {
         Ok(best.map(|(_, link)| link))
     }
 
-    /// The tuples of the shortest proof of an allowed goal, each once.
-    pub fn tuples<'a>(
+    /// The shortest proof of an allowed part.
+    pub fn of_part(
+        &mut self,
+        ground: Ground<'a>,
+        machine: &mut Machine<'a>,
+        Part { goal, expr, odd }: Part<'a>,
+    ) -> Result<Proof<'a>, TooMuchWork> {
+        let first = self.goals.len();
+        let proof = self.of_expr(ground, machine, goal, expr, odd)?;
+        self.explore(ground, machine, first)?;
+        Ok(proof)
+    }
+
+    /// The proof of a goal as one to follow.
+    pub fn of(
         &mut self,
         ground: Ground<'a>,
         machine: &mut Machine<'a>,
         goal: Goal,
-    ) -> Result<Vec<Tuple>, TooMuchWork> {
+    ) -> Result<Proof<'a>, TooMuchWork> {
         let first = self.goals.len();
         let place = self.place(goal);
         self.explore(ground, machine, first)?;
-        let mut seen = vec![false; self.goals.len()];
-        let mut open = vec![Proof::Goal(place)];
-        let mut keys = Vec::new();
-        while let Some(proof) = open.pop() {
-            let goal = match proof {
-                Proof::Nothing | Proof::Never => None,
-                Proof::Goal(place) => Some(place),
-                Proof::Tuple(key, goal) => {
-                    keys.push(key);
-                    goal
-                }
-                Proof::Any(parts) => {
-                    open.extend(parts.into_iter().min_by_key(|part| self.cost(part)));
-                    None
-                }
-                Proof::All(parts) => {
-                    open.extend(parts);
-                    None
-                }
-            };
-            if let Some(place) = goal
-                && let Some(seen) = seen.get_mut(place)
-                && !std::mem::replace(seen, true)
-            {
-                open.extend(self.goals.get(place).map(|(_, proof, _)| proof.clone()));
-            }
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        let tuple = |(resource, relation, subject, set)| {
-            ground.index.stored(resource, relation, subject, set)
-        };
-        Ok(keys.into_iter().filter_map(tuple).collect())
+        Ok(Proof::Goal(place))
+    }
+
+    /// The goal of a place, and what it rests on.
+    pub fn at(&self, place: usize) -> Option<(Goal, &Proof<'a>)> {
+        let known = self.goals.get(place);
+        known.map(|(goal, proof, _)| (*goal, proof))
     }
 
     fn place(&mut self, goal: Goal) -> usize {
@@ -193,7 +192,7 @@ impl Proofs {
     }
 
     /// Finds out what the goals from `first` on can rest on, and how much that is.
-    fn explore<'a>(
+    fn explore(
         &mut self,
         ground: Ground<'a>,
         machine: &mut Machine<'a>,
@@ -232,13 +231,14 @@ impl Proofs {
         }
     }
 
-    fn cost(&self, proof: &Proof) -> u64 {
+    pub(super) fn cost(&self, proof: &Proof<'a>) -> u64 {
         let goal = |place: &usize| self.goals.get(*place).map_or(NEVER, |(_, _, cost)| *cost);
         match proof {
             Proof::Nothing => 0,
             Proof::Never => NEVER,
-            Proof::Goal(place) => goal(place),
-            Proof::Tuple(_, next) => next.as_ref().map_or(0, goal).saturating_add(1),
+            Proof::Without(left, _) => self.cost(left),
+            Proof::Goal(place) => goal(place).saturating_add(1),
+            Proof::Tuple(_, next) => next.as_ref().map_or(0, goal).saturating_add(TUPLE),
             Proof::Any(parts) => parts
                 .iter()
                 .map(|part| self.cost(part))
@@ -250,12 +250,12 @@ impl Proofs {
         }
     }
 
-    fn of_goal<'a>(
+    fn of_goal(
         &mut self,
         ground: Ground<'a>,
         machine: &mut Machine<'a>,
         goal: Goal,
-    ) -> Result<Proof, TooMuchWork> {
+    ) -> Result<Proof<'a>, TooMuchWork> {
         if machine.is_set(goal.node, goal.member) {
             return Ok(Proof::Nothing);
         }
@@ -272,7 +272,7 @@ impl Proofs {
         &mut self,
         machine: &mut Machine<'_>,
         links: &[Link],
-    ) -> Result<Vec<Proof>, TooMuchWork> {
+    ) -> Result<Vec<Proof<'a>>, TooMuchWork> {
         let mut parts = Vec::new();
         for link in links.iter().filter(|link| link.value == Value::Allowed) {
             let next = match link.goal {
@@ -287,18 +287,18 @@ impl Proofs {
         Ok(parts)
     }
 
-    fn of_expr<'a>(
+    fn of_expr(
         &mut self,
         ground: Ground<'a>,
         machine: &mut Machine<'a>,
         goal: Goal,
-        expr: &Expr,
+        expr: &'a Expr,
         odd: bool,
-    ) -> Result<Proof, TooMuchWork> {
+    ) -> Result<Proof<'a>, TooMuchWork> {
         if value(ground, machine, goal, expr, odd)? != Value::Allowed {
             return Ok(Proof::Never);
         }
-        let mut parts_of = |parts: &[Expr]| {
+        let mut parts_of = |parts: &'a [Expr]| {
             let proofs = parts.iter();
             let proofs = proofs.map(|part| self.of_expr(ground, machine, goal, part, odd));
             proofs.collect::<Result<Vec<_>, _>>()
@@ -311,7 +311,15 @@ impl Proofs {
             })),
             Expr::Union(parts) => Proof::Any(parts_of(parts)?),
             Expr::Intersection(parts) => Proof::All(parts_of(parts)?),
-            Expr::Exclusion(left, _) => self.of_expr(ground, machine, goal, left, odd)?,
+            Expr::Exclusion(left, right) => {
+                let left = self.of_expr(ground, machine, goal, left, odd)?;
+                let without = Part {
+                    goal: goal.free(),
+                    expr: right,
+                    odd: !odd,
+                };
+                Proof::Without(Box::new(left), without)
+            }
             Expr::Arrow { all, .. } => {
                 let links = behind(ground, machine, goal, expr, odd)?;
                 match (all, self.of_links(machine, &links)?) {
