@@ -65,6 +65,28 @@ type Items = Box<dyn Iterator<Item = anyhow::Result<Item>> + Send>;
 #[derive(Default)]
 struct Unanswered(Mutex<VecDeque<(u64, Vec<Place>, u64)>>);
 
+/// What was in the file beside its tuples.
+#[derive(Default)]
+struct Beside {
+    schema: bool,
+    roles: u64,
+    locks: u64,
+}
+
+impl fmt::Display for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.schema.then(|| "a schema".to_owned());
+        let counted = [(self.roles, "roles"), (self.locks, "locks")];
+        let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+        let counted = counted.map(|(count, what)| format!("{count} {what}"));
+        let told: Vec<String> = schema.into_iter().chain(counted).collect();
+        match told.is_empty() {
+            true => Ok(()),
+            false => write!(f, ", with {}", told.join(", ")),
+        }
+    }
+}
+
 /// An error in the file, and what became of the rest of it.
 #[derive(Debug)]
 struct BadFile {
@@ -109,10 +131,16 @@ impl Import {
         if let Err(error) = ended {
             return Err(self.failed(error, &stands, &unanswered));
         }
-        was_read.map_err(|error| self.bad(&error, &self.kept(&stands)))?;
+        let beside = was_read.map_err(|error| self.bad(&error, &self.kept(&stands)))?;
         let (count, revision) = stands;
-        let value = json!({ "imported": count, "revision": revision });
-        let text = format!("imported {} tuples in {took}", thousands(count));
+        let value = json!({
+            "imported": count,
+            "schema": beside.schema,
+            "roles": beside.roles,
+            "locks": beside.locks,
+            "revision": revision,
+        });
+        let text = format!("imported {} tuples in {took}{beside}", thousands(count));
         output.give(&value, format_args!("{text}; revision {revision}"))?;
         Ok(Exit::Done)
     }
@@ -248,8 +276,9 @@ fn send(
     read: &AtomicU64,
     sender: &mpsc::Sender<proto::ImportRequest>,
     unanswered: &Unanswered,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Beside> {
     let mut message = proto::ImportRequest::default();
+    let mut beside = Beside::default();
     let mut places = Vec::new();
     let (mut bytes, mut skipped, mut first) = (0, 0, 0);
     let mut flush = |message: &mut proto::ImportRequest, places: &mut Vec<Place>| {
@@ -259,16 +288,25 @@ fn send(
         // The stream is over: its end says why.
         sender.blocking_send(std::mem::take(message)).is_ok()
     };
-    let mut bad = Ok(());
+    let mut bad = None;
     for item in items {
         match item {
             Err(error) => {
-                bad = Err(error);
+                bad = Some(error);
                 break;
             }
-            Ok(Item::Schema(text)) => message.schema = text,
-            Ok(Item::Role(role)) => message.roles.push(*role),
-            Ok(Item::Lock(lock)) => message.locks.push(*lock),
+            Ok(Item::Schema(text)) => {
+                beside.schema = true;
+                message.schema = text;
+            }
+            Ok(Item::Role(role)) => {
+                beside.roles += 1;
+                message.roles.push(*role);
+            }
+            Ok(Item::Lock(lock)) => {
+                beside.locks += 1;
+                message.locks.push(*lock);
+            }
             Ok(Item::Tuple(..)) if skipped < resume => skipped += 1,
             Ok(Item::Tuple(tuple, place)) => {
                 let tuple = to_tuple(&tuple);
@@ -280,7 +318,7 @@ fn send(
                 }
                 bytes = 0;
                 if !flush(&mut message, &mut places) {
-                    return Ok(());
+                    return Ok(beside);
                 }
             }
         }
@@ -288,7 +326,7 @@ fn send(
     if message != proto::ImportRequest::default() {
         flush(&mut message, &mut places);
     }
-    bad
+    bad.map_or(Ok(beside), Err)
 }
 
 /// Runs the stream to its end; tells of each answer.

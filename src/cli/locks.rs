@@ -18,6 +18,7 @@ use crate::tuple::{Object, Subject};
 /// Places a lock.
 #[derive(Args, Debug)]
 #[command(
+    override_usage = "portcullis lock [OPTIONS] --reason <WHY> <RESOURCE> <MODE>",
     after_help = "portcullis lock environment:prod freeze --reason 'release 4.2'\n\
                         portcullis lock environment:prod freeze --reason audit --ttl 2h \
                         --exempt group:oncall#member --as user:alice"

@@ -61,7 +61,7 @@ fn give(entry: &Entry, width: usize, revision: &str, output: Output) -> anyhow::
                 fields.insert("permission".to_owned(), json!(name));
                 fields.insert("revision".to_owned(), json!(revision));
             }
-            // That nothing grants it is all that most denials say.
+            // That the subject does not have it is all that most denials say.
             let text = match answer.denial_reason() {
                 proto::DenialReason::NoGrant => word.to_owned(),
                 _ => as_text(answer, word),

@@ -111,7 +111,7 @@ pub(super) struct Assign {
     #[arg(value_parser = values::object)]
     resource: Object,
     /// When the assignment ends: a span such as 24h, or a time (RFC 3339)
-    #[arg(long, value_name = "WHEN", value_parser = Ends::parse)]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = Ends::parse)]
     expires: Option<Ends>,
     #[command(flatten)]
     options: Options,
@@ -184,7 +184,11 @@ impl List {
             })).collect::<Vec<_>>(),
             "revision": answer.revision,
         });
-        output.document(&value, &matrix(&answer))?;
+        let mut text = matrix(&answer);
+        if answer.roles.is_empty() {
+            let _ = writeln!(text, "{} has no roles: is there such an owner?", self.owner);
+        }
+        output.document(&value, &text)?;
         Ok(Exit::Done)
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Grant {
     #[arg(required = true)]
     tuple: Vec<Tuple>,
     /// When the tuples cease to hold: a span such as 24h, or a time (RFC 3339)
-    #[arg(long, value_name = "WHEN", value_parser = Ends::parse)]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = Ends::parse)]
     expires: Option<Ends>,
     #[command(flatten)]
     options: Options,
@@ -55,7 +55,12 @@ pub(super) struct Options {
     #[arg(long = "as", value_name = "SUBJECT", value_parser = values::subject)]
     actor: Option<Subject>,
     /// Why; kept in the log
-    #[arg(long, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "WHY",
+        default_value = "",
+        hide_default_value = true
+    )]
     reason: String,
     /// A repeat under the same key answers as the first did, and changes nothing
     #[arg(
@@ -145,14 +150,25 @@ impl Grant {
         });
         let verb = self.options.verb("granted");
         let waited = Options::waited(answer.propagation.as_ref());
+        let over = self.over();
         output.give(
             &value,
             format_args!(
-                "{verb} {} at revision {}{waited}",
+                "{verb} {} at revision {}{over}{waited}",
                 answer.granted, answer.revision
             ),
         )?;
         Ok(Exit::Done)
+    }
+
+    /// What is surely a slip: tuples that hold no more by the time they are granted.
+    fn over(&self) -> String {
+        let now = values::now();
+        let ended = |tuple: &&Tuple| tuple.expires_at.is_some_and(|end| end <= now);
+        match self.tuple.iter().filter(ended).count() {
+            0 => String::new(),
+            count => format!("; {count} of them ended before now and give nothing"),
+        }
     }
 }
 

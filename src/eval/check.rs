@@ -348,7 +348,7 @@ fn detail(
                 locks.join("; ")
             )
         }
-        Decision::Denied => format!("nothing grants {subject} {permission} on {resource}"),
+        Decision::Denied => format!("{subject} does not have {permission} on {resource}"),
         Decision::Conditional => format!(
             "whether {subject} has {permission} on {resource} depends on {}, which the request's \
              context lacks",

@@ -210,7 +210,7 @@ mod tests {
                 seconds: 5,
                 nanos: 1,
             }),
-            detail: "nothing grants it".to_owned(),
+            detail: "does not have it".to_owned(),
             ..proto::CheckResponse::default()
         }
     }
