@@ -407,6 +407,12 @@ fn files_go_in_and_come_out() {
     let server = Server::start(&["--memory", "--template", "none"]);
     let bare = file("bare.txt", "doc:a#viewer@user:tom\n");
     server.check(&format!("import {bare}"), 1, "NO_SCHEMA");
+    // What the server says, and what the command adds to it.
+    server.check(
+        &format!("import {bare}"),
+        1,
+        "0 tuples were imported; go on with --resume 0",
+    );
     server.check(&format!("import {world}"), 0, "imported 3 tuples in");
     server.check("check user:tom viewer doc:b", 0, "ALLOWED");
     // Out in each form, and into another server.
@@ -577,7 +583,11 @@ fn flags_come_from_a_file_where_nobody_says_them() {
 #[test]
 fn the_bench_loads_its_world_and_asks_it() {
     let server = Server::start(&["--memory", "--template", "none"]);
-    server.check("bench --world 1 --for 100ms --kind direct", 1, "");
+    server.check(
+        "bench --world 1 --for 100ms --kind direct",
+        1,
+        "load the world first: portcullis bench --load --world 1",
+    );
     let (code, text) = server.run(&["bench", "--load", "--world", "1", "--for", "100ms"]);
     assert_eq!(code, 0, "{text}");
     for part in [

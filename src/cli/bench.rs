@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::client::Client;
 use super::output::Output;
@@ -128,12 +128,19 @@ impl Bench {
             let questions = world.questions(kind, QUESTIONS);
             let asked = self.asked(&questions);
             let answered = runtime.block_on(self.ask(&channels, &asked, server.as_ref()));
-            let measured = answered.map_err(|status| client.refused(&status))?;
+            let load = format!(
+                "load the world first: portcullis bench --load --world {}",
+                self.world
+            );
+            let measured = answered.map_err(|status| match status.code() {
+                Code::InvalidArgument | Code::FailedPrecondition => {
+                    client.refused(&status).context(load.clone())
+                }
+                _ => client.refused(&status),
+            })?;
             if measured.allowed == 0 {
                 anyhow::bail!(
-                    "no {kind} question was allowed, so that the server does not hold this world; \
-                     load it: portcullis bench --load --world {}",
-                    self.world
+                    "no {kind} question was allowed: the server holds another world; {load}"
                 );
             }
             measured.tell(kind, output)?;

@@ -45,10 +45,16 @@ impl Output {
     /// Prints what went wrong. Where standard error is gone too, nothing is left to tell.
     pub(super) fn error(self, error: &anyhow::Error) {
         let refused = error.downcast_ref::<Refused>();
+        // What the command adds to the server's words stands around them.
+        let bare = (error.chain().next()).is_some_and(<dyn std::error::Error>::is::<Refused>);
+        let added = (refused.is_some() && !bare).then(|| error.to_string());
         let text = match (self.json, refused) {
-            (true, Some(refused)) => json!({ "error": refused.json() }).to_string(),
+            (true, Some(refused)) => json!({ "error": refused.json(), "note": added }).to_string(),
             (true, None) => json!({ "error": { "message": told(error) } }).to_string(),
-            (false, Some(refused)) => format!("error: {refused}"),
+            (false, Some(refused)) => match added {
+                None => format!("error: {refused}"),
+                Some(added) => format!("error: {refused}  note:   {added}"),
+            },
             (false, None) => format!("error: {}", told(error)),
         };
         let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
