@@ -44,6 +44,9 @@ const BATCH: usize = 1_024;
 /// How long the removal of what has expired waits for company.
 const EXPIRY_APART: Duration = Duration::from_millis(50);
 
+/// After so long without a commit what is left of large ones is tidied up.
+const REST: Duration = Duration::from_millis(250);
+
 /// What became of a write that has no other answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
@@ -198,6 +201,7 @@ struct Writer {
     inbox: mpsc::Receiver<Message>,
     background: Background,
     last_expiry: Option<Instant>,
+    last_commit: Instant,
     closing: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
 
@@ -239,6 +243,7 @@ impl Writer {
             expiry_poll: setup.expiry_poll,
             inbox: setup.inbox,
             last_expiry: None,
+            last_commit: Instant::now(),
             closing: None,
         }
     }
@@ -247,7 +252,13 @@ impl Writer {
         self.background.look_after(&self.state);
         while let Some(jobs) = self.take(runtime) {
             self.commit(jobs);
+            if let Some(state) = self.background.catch_up(&self.state) {
+                self.reshape(state);
+            }
             self.background.look_after(&self.state);
+            if self.last_commit.elapsed() >= REST {
+                self.background.tidy(&self.state);
+            }
         }
         self.end();
     }
@@ -286,7 +297,8 @@ impl Writer {
     fn take(&mut self, runtime: &tokio::runtime::Runtime) -> Option<Vec<Job>> {
         let mut jobs = Vec::new();
         if self.closing.is_none() {
-            let wait = self.until_expiry();
+            let wait = [self.until_expiry(), self.until_rest()];
+            let wait = wait.into_iter().flatten().min();
             let inbox = &mut self.inbox;
             let first = runtime.block_on(async {
                 match wait {
@@ -329,9 +341,14 @@ impl Writer {
     /// Work that was done aside comes back; the contents stay what they are.
     fn install(&mut self, finished: Finished) {
         if let Some(state) = self.background.install(&self.state, finished) {
-            self.state = Arc::new(state);
-            self.published.publish(Arc::clone(&self.state));
+            self.reshape(state);
         }
+    }
+
+    /// Publishes the same contents in another shape.
+    fn reshape(&mut self, state: State) {
+        self.state = Arc::new(state);
+        self.published.publish(Arc::clone(&self.state));
     }
 
     /// Plans each against the state that the ones before it produce.
@@ -383,6 +400,7 @@ impl Writer {
             state.chain = last.chain;
             self.feed.committed(last.revision);
         }
+        self.last_commit = Instant::now();
         let weight = commits.iter().map(background::weight).sum();
         self.background.committed(weight);
         self.state = Arc::new(state);
@@ -435,6 +453,13 @@ impl Writer {
             EXPIRY_APART.saturating_sub(last.elapsed())
         });
         Some(by_clock.min(self.expiry_poll).max(apart))
+    }
+
+    /// How long until nothing was written for a while, where there is something to tidy then.
+    fn until_rest(&self) -> Option<Duration> {
+        let untidy = self.background.is_untidy(&self.state);
+        let left = REST.saturating_sub(self.last_commit.elapsed());
+        untidy.then_some(left.max(Duration::from_millis(1)))
     }
 
     fn end(mut self) {

@@ -175,7 +175,10 @@ impl Engine {
             .map(|kept| kept.position.revision);
         let (state, since_checkpoint) = replay(loaded)?;
         let state = Arc::new(state);
-        let published = Arc::new(Published::new(Arc::clone(&state)));
+        let published = Arc::new(Published::new(
+            Arc::clone(&state),
+            Arc::clone(&options.clock),
+        ));
         let latch = Arc::new(Latch::new());
         let feed = start_feed(&state, &options).map_err(OpenError::Thread)?;
         let (to_writer, inbox) = mpsc::channel(options.queue.max(1));

@@ -19,6 +19,7 @@ use crate::time::Timestamp;
 use crate::tuple::{CaveatRef, Context, ObjectRef, SubjectRef, Tuple};
 
 mod base;
+mod bulk;
 mod delta;
 mod entries;
 mod file;
@@ -193,6 +194,12 @@ impl Index {
         Some(NodeId::new(local, segment))
     }
 
+    /// All nodes are below this number; not every number below it is one.
+    pub fn node_bound(&self) -> u32 {
+        let counts = self.segments.iter().map(|segment| segment.node_count());
+        counts.max().unwrap_or(0).saturating_mul(64)
+    }
+
     /// The type of a node; the first type for a node that there is not.
     pub fn kind_of(&self, node: NodeId) -> TypeId {
         let segment = self.segment(node.segment());
@@ -291,6 +298,9 @@ impl Index {
     }
 
     fn edit(&self, edits: &[Edit<'_>], revision: Revision, unite: bool) -> Self {
+        if edits.len() >= bulk::LARGE && !unite {
+            return self.edit_many(edits, revision);
+        }
         let mut next = self.clone();
         next.sequence += 1;
         let mut segments = (*self.segments).clone();
@@ -339,18 +349,7 @@ impl Index {
             Op::Remove if held => Put::Removed,
             Op::Remove => return,
         };
-        if let Some(end) = old_end {
-            self.expiries.remove(&(end, key));
-        }
-        if let Put::Stands(Some(restriction)) = &put
-            && let Some(end) = restriction.expires_at
-        {
-            self.expiries.insert((end, key));
-        }
-        let stands = matches!(put, Put::Stands(_));
-        // A link to a site is no tuple.
-        let counts = !site::is_site(&self.names, edit.subject.0);
-        self.tuples = self.tuples + u64::from(stands && counts) - u64::from(held && counts);
+        self.count(key, edit.subject.0, (held, old_end), &put);
         let entry = delta::Entry {
             put,
             revision,
@@ -409,12 +408,34 @@ impl Index {
 
     /// The segment that is to be merged next, where the delta has grown large.
     pub fn wants_merge(&self) -> Option<usize> {
-        let pending: u64 = self.segments.iter().map(|segment| segment.pending()).sum();
+        (self.pending() >= self.merge_bound()).then(|| self.fullest(None))?
+    }
+
+    /// The same where it has grown so large that whoever writes has to merge before anything else,
+    /// but for a segment that is being merged already.
+    pub fn must_merge(&self, merging: Option<usize>) -> Option<usize> {
+        (self.pending() >= self.merge_bound().saturating_mul(2)).then(|| self.fullest(merging))?
+    }
+
+    /// A segment in which a large commit left what single ones need not carry on: for when there
+    /// is nothing else to do.
+    pub fn may_merge(&self) -> Option<usize> {
+        let left = (0..SEGMENTS).filter(|place| self.segment(*place).has_runs());
+        left.max_by_key(|place| self.segment(*place).pending())
+    }
+
+    fn pending(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.pending()).sum()
+    }
+
+    fn merge_bound(&self) -> u64 {
         let (least, most) = MERGE_BOUNDS;
-        if pending < (self.tuples / 10).clamp(least * 2, most * 2) {
-            return None;
-        }
-        (0..SEGMENTS).max_by_key(|place| self.segment(*place).pending())
+        (self.tuples / 10).clamp(least * 2, most * 2)
+    }
+
+    fn fullest(&self, but: Option<usize>) -> Option<usize> {
+        let others = (0..SEGMENTS).filter(|place| Some(*place) != but);
+        others.max_by_key(|place| self.segment(*place).pending())
     }
 
     /// Makes a new base of one segment; slow, and meant to be run beside the writer.
@@ -433,6 +454,19 @@ impl Index {
             segments: Arc::new(segments),
             ..self.clone()
         }
+    }
+
+    /// What of it nothing else holds where a newer one took its place, in bytes, roughly: bases
+    /// that were merged since, and the changes of large commits.
+    pub fn bytes_not_in(&self, newer: &Self) -> u64 {
+        let pairs = self.segments.iter().zip(newer.segments.iter());
+        let changed = pairs.filter(|(one, other)| !Arc::ptr_eq(one, other));
+        changed.map(|(one, other)| one.bytes_not_in(other)).sum()
+    }
+
+    /// The bytes of its bases.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes()).sum()
     }
 
     /// Tuples whose end is at or before `now`, the earliest first, at most `limit`.

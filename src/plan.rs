@@ -104,7 +104,7 @@ pub enum Action {
     /// A batch of an import: grants, as a trusted caller makes them but for `requires`.
     Import {
         /// All of them grants; one tuple may come several times.
-        updates: Vec<Update>,
+        updates: Arc<[Update]>,
         /// The ids of the locks that the import brought: they seal nothing against it.
         locks: Arc<[Arc<str>]>,
     },

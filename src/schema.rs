@@ -4,7 +4,6 @@
 //! `compile` (to the [`Schema`] below, all names resolved to small integers); `format` prints a
 //! tree back, `diff` says what changed between two schemas, `diagnostic` prints what is wrong.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub mod admit;
@@ -76,7 +75,7 @@ pub struct Names {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Interned {
     names: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, u16>,
+    numbers: hashbrown::HashMap<Arc<str>, u16>,
 }
 
 impl Interned {
@@ -483,6 +482,13 @@ impl Schema {
     pub fn type_def(&self, id: TypeId) -> Option<&TypeDef> {
         let place = (*self.type_places.get(usize::from(id.0))?)?;
         self.types.get(usize::from(place))
+    }
+
+    /// Whether any relation or built-in role may never have fewer than so many subjects.
+    pub(crate) fn has_minimums(&self) -> bool {
+        let relations = self.members.iter().filter_map(Member::relation);
+        let mut builtins = self.roles.iter().flat_map(|block| &block.builtins);
+        { relations }.any(|relation| relation.min > 0) || builtins.any(|role| role.min > 0)
     }
 
     /// The type of this name.

@@ -362,6 +362,35 @@ impl Tuple {
         })
     }
 
+    /// The same as [`Tuple::new`], with the names of types and relations from `names`.
+    ///
+    /// # Errors
+    /// Where `relation` is no name of a relation.
+    pub fn with_names(
+        resource: ObjectRef<'_>,
+        relation: &str,
+        subject: SubjectRef<'_>,
+        names: &mut SharedNames,
+    ) -> Result<Self, MalformedReference> {
+        if !is_relation(relation) {
+            return Err(malformed(relation, "is no name of a relation"));
+        }
+        Ok(Self {
+            resource: Object {
+                kind: names.share(resource.kind),
+                id: resource.id.into(),
+            },
+            relation: names.share(relation),
+            subject: Subject {
+                kind: names.share(subject.kind),
+                id: subject.id.into(),
+                relation: subject.relation.map(|name| names.share(name)),
+            },
+            caveat: None,
+            expires_at: None,
+        })
+    }
+
     /// The tuple without caveat and expiry, which its name does not depend on.
     pub fn name(&self) -> String {
         format!("{}#{}@{}", self.resource, self.relation, self.subject)
@@ -373,6 +402,25 @@ impl Tuple {
             && self.expires_at.is_none()
             && self.subject.relation.is_none()
             && !self.subject.as_ref().is_wildcard()
+    }
+}
+
+/// Names of types and relations, each kept once for all tuples that are made with it.
+#[derive(Debug, Default)]
+pub struct SharedNames(Vec<Arc<str>>);
+
+impl SharedNames {
+    fn share(&mut self, name: &str) -> Arc<str> {
+        /// More than most schemas use; looking through more takes longer than a copy.
+        const MOST: usize = 32;
+        if let Some(known) = self.0.iter().find(|known| ***known == *name) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.into();
+        if self.0.len() < MOST {
+            self.0.push(Arc::clone(&name));
+        }
+        name
     }
 }
 
@@ -442,8 +490,12 @@ pub fn is_relation(name: &str) -> bool {
 
 /// Whether `id` can name an object within its type.
 pub fn is_id(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && b != b'#';
     let allowed = |c: char| !c.is_control() && !c.is_whitespace() && c != '#';
-    !id.is_empty() && id.len() <= MAX_ID_BYTES && id != "*" && id.chars().all(allowed)
+    !id.is_empty()
+        && id.len() <= MAX_ID_BYTES
+        && id != "*"
+        && (id.bytes().all(plain) || id.chars().all(allowed))
 }
 
 fn split_object(text: &str) -> Result<(&str, &str), MalformedReference> {

@@ -22,12 +22,14 @@ type Key = (u8, u8, u8, u8);
 type Put = Option<Arc<Restriction>>;
 type Model = BTreeMap<Key, (Put, u64)>;
 
+/// From so many edits on a commit goes in as sorted runs.
+const LARGE: usize = 1_024;
 const RELATIONS: [&str; 2] = ["reader", "writer"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Tuples, and what becomes of each.
-    Commit(Vec<(Key, Option<u8>)>),
+    /// Tuples, and what becomes of each; as a large commit, which says everything many times.
+    Commit(Vec<(Key, Option<u8>)>, bool),
     /// Merges this segment, with a commit between its begin and its end: one tuple more, and every
     /// so many-th less, some of them in that segment.
     Merge(u8, Key, usize),
@@ -44,7 +46,7 @@ fn key() -> impl Strategy<Value = Key> {
 fn step() -> impl Strategy<Value = Step> {
     let edits = proptest::collection::vec((key(), proptest::option::of(0..6_u8)), 1..12);
     prop_oneof![
-        6 => edits.prop_map(Step::Commit),
+        6 => (edits, any::<bool>()).prop_map(|(edits, large)| Step::Commit(edits, large)),
         4 => (0..64_u8, key(), 1..6_usize)
             .prop_map(|(segment, key, every)| Step::Merge(segment, key, every)),
         1 => Just(Step::Reload),
@@ -295,7 +297,10 @@ fn check(steps: &[Step]) {
     for step in steps {
         at += 1;
         match step {
-            Step::Commit(edits) => index = commit(&index, &mut model, edits, at),
+            Step::Commit(edits, large) => {
+                let times = if *large { LARGE / edits.len() + 1 } else { 1 };
+                index = commit(&index, &mut model, &edits.repeat(times), at);
+            }
             Step::Merge(segment, key, every) => {
                 let merged = index.merge_segment(usize::from(*segment));
                 let gone = model.keys().step_by(*every).filter(|known| *known != key);

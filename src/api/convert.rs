@@ -156,6 +156,14 @@ pub(crate) fn each<From, To>(
 /// # Errors
 /// Which part of it is malformed.
 pub fn tuple(from: proto::Tuple) -> Result<Tuple, Malformed> {
+    tuple_by(from, Tuple::new)
+}
+
+/// The same, where `make` puts the parts together.
+fn tuple_by(
+    from: proto::Tuple,
+    make: impl FnOnce(ObjectRef<'_>, &str, SubjectRef<'_>) -> Result<Tuple, MalformedReference>,
+) -> Result<Tuple, Malformed> {
     let proto::Tuple {
         resource,
         relation,
@@ -167,7 +175,7 @@ pub fn tuple(from: proto::Tuple) -> Result<Tuple, Malformed> {
         |field: &'static str| move |problem| Malformed::at(field, Problem::Tuple(problem));
     let resource = ObjectRef::parse(&resource).map_err(malformed("resource"))?;
     let subject = SubjectRef::parse(&subject).map_err(malformed("subject"))?;
-    let mut tuple = Tuple::new(resource, &relation, subject).map_err(malformed("relation"))?;
+    let mut tuple = make(resource, &relation, subject).map_err(malformed("relation"))?;
     if let Some(from) = from_caveat {
         tuple.caveat = Some(caveat(from).map_err(|malformed| malformed.within("caveat"))?);
     }

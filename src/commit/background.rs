@@ -19,7 +19,7 @@ use crate::store::{Position, Store, StoreError};
 use super::Message;
 
 /// When checkpoints are made, and how much of the log stays behind them. In commits, but for the
-/// age; for checkpoints ten changes of a commit count as one more, since each is read at a start.
+/// age; ten changes of a commit count as one more, since each is read at a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
     /// So many after a checkpoint comes the next.
@@ -43,6 +43,9 @@ impl Default for Keeping {
         }
     }
 }
+
+/// So many segments are merged at a time while writes wait.
+const CATCH_UP: usize = 4;
 
 /// What was done.
 pub(crate) enum Finished {
@@ -71,7 +74,8 @@ pub(crate) struct Background {
     /// After a failed one it waits for as many commits again.
     next_checkpoint: u64,
     checkpoint: Option<JoinHandle<()>>,
-    merging: bool,
+    /// The segment that is being merged.
+    merging: Option<usize>,
 }
 
 impl Background {
@@ -90,7 +94,7 @@ impl Background {
             last_checkpoint,
             next_checkpoint: keeping.checkpoint_every,
             checkpoint: None,
-            merging: false,
+            merging: None,
         }
     }
 
@@ -104,18 +108,48 @@ impl Background {
         if self.since_checkpoint >= self.next_checkpoint && self.checkpoint.is_none() {
             self.start_checkpoint(Arc::clone(state));
         }
-        if !self.merging
+        if self.merging.is_none()
             && let Some(segment) = state.index.wants_merge()
         {
             self.start_merge(state.index.clone(), segment);
         }
     }
 
+    /// Starts what can be done as long as nothing is written.
+    pub(crate) fn tidy(&mut self, state: &State) {
+        if self.merging.is_none()
+            && let Some(segment) = state.index.may_merge()
+        {
+            self.start_merge(state.index.clone(), segment);
+        }
+    }
+
+    /// Whether [`Background::tidy`] has something to do.
+    pub(crate) fn is_untidy(&self, state: &State) -> bool {
+        self.merging.is_none() && state.index.may_merge().is_some()
+    }
+
+    /// Merges here and now where writes have outrun the merging beside them: they wait for it, and
+    /// readers do not. The state it gives back has the same contents in another shape.
+    pub(crate) fn catch_up(&self, state: &State) -> Option<State> {
+        let mut index = None;
+        for _ in 0..CATCH_UP {
+            let now = index.as_ref().unwrap_or(&state.index);
+            let Some(segment) = now.must_merge(self.merging) else {
+                break;
+            };
+            index = Some(now.install(now.merge_segment(segment)));
+        }
+        let mut state = state.clone();
+        state.index = index?;
+        Some(state)
+    }
+
     /// Takes in what was done. The state it gives back has the same contents in another shape.
     pub(crate) fn install(&mut self, state: &State, finished: Finished) -> Option<State> {
         match finished {
             Finished::Merge(merged) => {
-                self.merging = false;
+                self.merging = None;
                 let mut state = state.clone();
                 state.index = state.index.install(*merged?);
                 Some(state)
@@ -150,7 +184,12 @@ impl Background {
             drop(running.join());
         }
         match self.since_checkpoint >= self.keeping.checkpoint_at_end {
-            true => checkpoint(&*self.store, state, self.keeping, self.last_checkpoint),
+            true => checkpoint(
+                &*self.store,
+                state,
+                self.keeping,
+                (self.last_checkpoint, self.since_checkpoint),
+            ),
             false => Ok(()),
         }
     }
@@ -169,7 +208,7 @@ impl Background {
         };
         let thread = thread::Builder::new().name("merge".to_owned());
         match thread.spawn(work) {
-            Ok(_) => self.merging = true,
+            Ok(_) => self.merging = Some(segment),
             Err(problem) => warn!(%problem, "no thread to merge the index"),
         }
     }
@@ -179,7 +218,7 @@ impl Background {
         let (covered, keeping) = (self.since_checkpoint, self.keeping);
         let (at, last) = (state.revision, self.last_checkpoint);
         let work = move || {
-            let result = checkpoint(&*store, &state, keeping, last);
+            let result = checkpoint(&*store, &state, keeping, (last, covered));
             drop(state);
             if let Some(outbox) = outbox.upgrade() {
                 let finished = Finished::Checkpoint {
@@ -202,12 +241,13 @@ impl Background {
     }
 }
 
-/// Writes the state whole, and lets go of the commits behind it that need not stay.
+/// Writes the state whole, and lets go of the commits behind it that need not stay. `last` is where
+/// the checkpoint before it stands, and what the commits since count for.
 fn checkpoint(
     store: &dyn Store,
     state: &State,
     keeping: Keeping,
-    last: Option<Revision>,
+    (last, since): (Option<Revision>, u64),
 ) -> Result<(), StoreError> {
     let position = Position {
         revision: state.revision,
@@ -215,7 +255,11 @@ fn checkpoint(
     };
     store.checkpoint(position, state.time, &mut |out| state.write_to(out))?;
     let most = last.unwrap_or(state.revision);
-    let by_count = Revision(state.revision.0.saturating_sub(keeping.commits));
+    let by_count = match last {
+        // The commits since the last one are as much as is to be kept, however few they are.
+        Some(last) if since >= keeping.commits => last,
+        _ => Revision(state.revision.0.saturating_sub(keeping.commits)),
+    };
     let trimmed = match keeping.age {
         None => store.trim(by_count.min(most)),
         Some(age) => last_older(store, state, age)

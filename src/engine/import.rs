@@ -126,18 +126,17 @@ impl Import {
         if most == 0 {
             return Ok(());
         }
-        let updates: Vec<Update> = self.waiting.drain(..most).collect();
-        let Err(error) = self.commit_batch(updates.clone()).await else {
+        let updates: Arc<[Update]> = self.waiting.drain(..most).collect();
+        let Err(error) = self.commit_batch(Arc::clone(&updates)).await else {
             return Ok(());
         };
         let bad = match &error {
             EngineError::Refused(refusal) => refusal.update(),
             _ => None,
         };
-        let mut good = updates;
-        good.truncate(bad.unwrap_or(0));
+        let good = updates.get(..bad.unwrap_or(0)).unwrap_or_default();
         if !good.is_empty() {
-            (self.commit_batch(good).await).map_err(ImportError::of_stream)?;
+            (self.commit_batch(good.into()).await).map_err(ImportError::of_stream)?;
         }
         Err(ImportError {
             error,
@@ -145,7 +144,7 @@ impl Import {
         })
     }
 
-    async fn commit_batch(&mut self, updates: Vec<Update>) -> Result<(), EngineError> {
+    async fn commit_batch(&mut self, updates: Arc<[Update]>) -> Result<(), EngineError> {
         let count = updates.len() as u64;
         let written = self
             .write(Action::Import {

@@ -62,7 +62,8 @@ impl Nodes {
         std::str::from_utf8(self.text.get(begin..end)?).ok()
     }
 
-    pub fn push(&mut self, kind: TypeId, hash: u64, id: &str) {
+    /// Appends a node; its place.
+    pub fn push(&mut self, kind: TypeId, hash: u64, id: &str) -> u32 {
         let local = self.len();
         self.kinds.push(kind);
         self.hashes.push(hash);
@@ -72,10 +73,38 @@ impl Nodes {
         let hashes = &self.hashes;
         let hash_of = |local: &u32| hashes.get(*local as usize).copied().unwrap_or(0);
         self.table.insert_unique(hash, local, hash_of);
+        local
     }
 
-    /// Makes room for so many more nodes, once.
-    pub fn reserve(&mut self, more: usize) {
+    /// Appends other nodes in their order.
+    pub fn extend(&mut self, others: &Self) {
+        for local in 0..others.len() {
+            if let Some(((kind, hash), id)) =
+                (others.kind(local).zip(others.hash(local))).zip(others.id(local))
+            {
+                self.push(kind, hash, id);
+            }
+        }
+    }
+
+    /// These, and `others` behind them.
+    pub fn followed_by(&self, others: &Self) -> Self {
+        let mut all = self.clone();
+        all.reserve(others.kinds.len(), others.text.len());
+        all.extend(others);
+        all
+    }
+
+    /// The bytes of its arrays.
+    pub fn bytes(&self) -> usize {
+        let fixed =
+            self.kinds.capacity() * 2 + self.hashes.capacity() * 8 + self.ends.capacity() * 4;
+        fixed + self.text.capacity() + self.table.allocation_size()
+    }
+
+    /// Makes room for so many more nodes with ids of so many bytes, once.
+    pub fn reserve(&mut self, more: usize, text: usize) {
+        self.text.reserve_exact(text);
         let hashes = &self.hashes;
         self.table.reserve(more, |local| {
             hashes.get(*local as usize).copied().unwrap_or(0)
@@ -114,6 +143,62 @@ impl Side {
         }
     }
 
+    /// Appends the nodes `from..to` of a side that has revisions where this one has, as they are;
+    /// those that it lacks are empty.
+    pub fn copy_nodes(&mut self, other: &Self, from: u32, to: u32) {
+        let count = u32::try_from(other.starts.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let (first, last) = (from.min(count), to.min(count));
+        let start = |node: u32| other.starts.get(node as usize).copied().unwrap_or(0);
+        let groups = start(first) as usize..start(last) as usize;
+        let end = |group: usize| match group.checked_sub(1) {
+            Some(before) => other.ends.get(before).copied().unwrap_or(0),
+            None => 0,
+        };
+        let targets = end(groups.start)..end(groups.end);
+        let group_shift = offset(self.heads.len(), groups.start);
+        let target_shift = offset(self.targets.len(), targets.start as usize);
+        let moved = |places: &[u32], by: u32| -> Vec<u32> {
+            places.iter().map(|place| place.wrapping_add(by)).collect()
+        };
+        if self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        let starts = other.starts.get(first as usize + 1..=last as usize);
+        (self.starts).extend(moved(starts.unwrap_or_default(), group_shift));
+        let ends = other.ends.get(groups.clone()).unwrap_or_default();
+        self.ends.extend(moved(ends, target_shift));
+        let heads = other.heads.get(groups).unwrap_or_default();
+        self.heads.extend_from_slice(heads);
+        self.copy_targets(other, targets, target_shift);
+        for _ in last.max(from)..to {
+            self.end_node();
+        }
+    }
+
+    fn copy_targets(&mut self, other: &Self, targets: std::ops::Range<u32>, shift: u32) {
+        let place = |at: u32| other.restrictions.partition_point(|(place, _)| *place < at);
+        let restrictions = place(targets.start)..place(targets.end);
+        for (at, restriction) in other.restrictions.get(restrictions).unwrap_or_default() {
+            let moved = (at.wrapping_add(shift), Arc::clone(restriction));
+            self.restrictions.push(moved);
+        }
+        let targets = targets.start as usize..targets.end as usize;
+        let revisions = other.revisions.get(targets.clone()).unwrap_or_default();
+        self.revisions.extend_from_slice(revisions);
+        (self.targets).extend_from_slice(other.targets.get(targets).unwrap_or_default());
+    }
+
+    /// Makes room for about as much as another side holds, and more.
+    pub fn reserve_like(&mut self, other: &Self, more: usize) {
+        self.starts.reserve_exact(other.starts.len() + more);
+        self.heads.reserve_exact(other.heads.len() + more);
+        self.ends.reserve_exact(other.ends.len() + more);
+        self.targets.reserve_exact(other.targets.len() + more);
+        if !other.revisions.is_empty() {
+            self.revisions.reserve_exact(other.revisions.len() + more);
+        }
+    }
+
     /// Ends the node that is being built.
     pub fn end_node(&mut self) {
         if self.starts.is_empty() {
@@ -121,6 +206,13 @@ impl Side {
         }
         self.starts
             .push(u32::try_from(self.heads.len()).unwrap_or(u32::MAX));
+    }
+
+    /// The bytes of its arrays.
+    pub fn bytes(&self) -> usize {
+        let numbers = [&self.starts, &self.ends, &self.targets, &self.revisions];
+        let numbers: usize = numbers.iter().map(|list| list.capacity() * 4).sum();
+        numbers + self.heads.capacity() * size_of::<Head>() + self.restrictions.capacity() * 16
     }
 
     pub fn shrink(&mut self) {
@@ -177,4 +269,10 @@ impl Side {
     pub fn revision(&self, place: usize) -> Revision {
         Revision(self.revisions.get(place).copied().unwrap_or(0).into())
     }
+}
+
+/// What is to be added to places behind `from`, where they move to `to`.
+fn offset(to: usize, from: usize) -> u32 {
+    let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    number(to).wrapping_sub(number(from))
 }

@@ -1,4 +1,8 @@
 //! The small persistent part of a segment: what has changed since its base was made.
+//!
+//! Single changes go into a persistent map. A large commit makes a sorted run of its own instead:
+//! a version of the map that shares nothing with the one before costs ten times as much an entry.
+//! Wherever a node stands newest, there stands all that has changed of it.
 
 use std::sync::Arc;
 
@@ -34,7 +38,34 @@ pub(super) struct NodeDelta(SmallVec<[(Head, Entries); 1]>);
 
 /// The changed nodes of a segment in one direction.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Delta(OrdMap<u32, Arc<NodeDelta>>);
+pub(super) struct Delta {
+    /// What changed last.
+    recent: OrdMap<u32, Arc<NodeDelta>>,
+    /// What large commits changed before it, the oldest first.
+    runs: SmallVec<[Arc<Run>; 4]>,
+}
+
+/// Changed nodes in order, which do not change any more.
+#[derive(Clone, Debug, Default)]
+struct Run {
+    locals: Vec<u32>,
+    nodes: Vec<NodeDelta>,
+}
+
+/// A change of one tuple, seen from the node `local`.
+#[derive(Clone, Debug)]
+pub(super) struct Changed {
+    pub local: u32,
+    pub head: Head,
+    pub other: NodeId,
+    pub entry: Entry,
+}
+
+/// A run is merged with the one before it where that has fewer than so many times its nodes: a
+/// look-up passes few runs, and a node is copied few times.
+pub(super) const APART: u32 = 4;
+/// So many nodes are better off in a run than in the map.
+pub(super) const MANY: usize = 256;
 
 impl NodeDelta {
     pub fn entries(&self, head: Head) -> Option<&Entries> {
@@ -69,32 +100,150 @@ impl NodeDelta {
     }
 }
 
+impl Run {
+    fn find(&self, local: u32) -> Option<&NodeDelta> {
+        let place = self.locals.binary_search(&local).ok()?;
+        self.nodes.get(place)
+    }
+
+    fn push(&mut self, local: u32, node: NodeDelta) {
+        self.locals.push(local);
+        self.nodes.push(node);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &NodeDelta)> {
+        self.locals.iter().copied().zip(&self.nodes)
+    }
+
+    /// Both as one; a node that is in both is as `newer` has it.
+    fn under(&self, newer: Self) -> Self {
+        let mut both = Self {
+            locals: Vec::with_capacity(self.locals.len() + newer.locals.len()),
+            nodes: Vec::with_capacity(self.locals.len() + newer.locals.len()),
+        };
+        let mut older = self.iter().peekable();
+        for (local, node) in newer.locals.into_iter().zip(newer.nodes) {
+            while let Some((before, old)) = older.next_if(|(before, _)| *before < local) {
+                both.push(before, old.clone());
+            }
+            older.next_if(|(same, _)| *same == local);
+            both.push(local, node);
+        }
+        for (local, old) in older {
+            both.push(local, old.clone());
+        }
+        both
+    }
+}
+
 impl Delta {
     pub fn node(&self, local: u32) -> Option<&NodeDelta> {
-        if self.0.is_empty() {
+        if self.recent.is_empty() && self.runs.is_empty() {
             return None;
         }
-        self.0.get(&local).map(|node| &**node)
+        let recent = self.recent.get(&local).map(|node| &**node);
+        recent.or_else(|| in_runs(&self.runs, local))
     }
 
     /// Says whether the entry is new.
     pub fn put(&mut self, local: u32, head: Head, other: NodeId, entry: Entry) -> bool {
-        let node = self.0.entry(local).or_default();
+        let Self { recent, runs } = self;
+        let before = || Arc::new(in_runs(runs, local).cloned().unwrap_or_default());
+        let node = recent.entry(local).or_insert_with(before);
         Arc::make_mut(node).put(head, other, entry)
+    }
+
+    /// Takes in the changes of a large commit, sorted by node; says how many entries are new.
+    pub fn put_all(&mut self, changes: Vec<Changed>) -> u64 {
+        let mut run = Run::default();
+        let mut new = 0;
+        let mut changes = changes.into_iter().peekable();
+        while let Some(Changed { local, .. }) = changes.peek() {
+            let local = *local;
+            let mut node = self.node(local).cloned().unwrap_or_default();
+            while let Some(change) = changes.next_if(|change| change.local == local) {
+                new += u64::from(node.put(change.head, change.other, change.entry));
+            }
+            run.push(local, node);
+        }
+        self.freeze();
+        self.push_run(run);
+        new
+    }
+
+    /// All that changed, by node.
+    pub fn nodes(&self) -> Vec<(u32, &NodeDelta)> {
+        let recent = self.recent.iter().map(|(local, node)| (*local, &**node));
+        let runs = self.runs.iter().rev().flat_map(|run| run.iter());
+        let mut nodes: Vec<_> = recent.chain(runs).collect();
+        // Stable: the newest place of a node stays the first.
+        nodes.sort_by_key(|(local, _)| *local);
+        nodes.dedup_by_key(|(local, _)| *local);
+        nodes
     }
 
     /// What came after `sequence`, and how many entries that are.
     pub fn after(&self, sequence: u64) -> (Self, u64) {
         let mut count = 0;
-        let mut newer = OrdMap::new();
-        for (local, node) in &self.0 {
+        let mut newer = Run::default();
+        for (local, node) in self.nodes() {
             let left = node.after(sequence);
             let entries: usize = left.0.iter().map(|(_, entries)| entries.len()).sum();
             if entries > 0 {
                 count += entries as u64;
-                newer.insert(*local, Arc::new(left));
+                newer.push(local, left);
             }
         }
-        (Self(newer), count)
+        (Self::of(newer), count)
     }
+
+    pub fn has_runs(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// What of it nothing else holds where another delta took its place, in bytes, roughly.
+    pub fn bytes_not_in(&self, newer: &Self) -> u64 {
+        let kept = |run: &&Arc<Run>| !newer.runs.iter().any(|other| Arc::ptr_eq(run, other));
+        let nodes = self.runs.iter().filter(kept).map(|run| run.locals.len());
+        nodes.sum::<usize>() as u64 * (size_of::<NodeDelta>() as u64 + 8)
+    }
+
+    fn of(run: Run) -> Self {
+        let mut delta = Self::default();
+        match run.locals.len() {
+            0..MANY => {
+                let nodes = run.locals.into_iter().zip(run.nodes);
+                delta.recent = nodes.map(|(local, node)| (local, Arc::new(node))).collect();
+            }
+            _ => delta.runs.push(Arc::new(run)),
+        }
+        delta
+    }
+
+    /// Makes a run of what changed last, so that another can follow it.
+    fn freeze(&mut self) {
+        let recent = std::mem::take(&mut self.recent);
+        let mut run = Run::default();
+        for (local, node) in recent {
+            run.push(local, Arc::unwrap_or_clone(node));
+        }
+        self.push_run(run);
+    }
+
+    fn push_run(&mut self, mut run: Run) {
+        if run.locals.is_empty() {
+            return;
+        }
+        while let Some(before) = self.runs.last()
+            && before.locals.len() < run.locals.len() * APART as usize
+        {
+            run = before.under(run);
+            self.runs.pop();
+        }
+        self.runs.push(Arc::new(run));
+    }
+}
+
+fn in_runs(runs: &[Arc<Run>], local: u32) -> Option<&NodeDelta> {
+    runs.iter().rev().find_map(|run| run.find(local))
 }

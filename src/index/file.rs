@@ -196,7 +196,7 @@ fn read_base(input: &mut dyn Read) -> io::Result<Base> {
         return Err(damaged("its lists of nodes differ in length"));
     }
     let mut nodes = Nodes::default();
-    nodes.reserve(kinds.len());
+    nodes.reserve(kinds.len(), text.len());
     let mut begin = 0;
     for ((kind, hash), end) in kinds.iter().zip(&hashes).zip(&ends) {
         let end = *end as usize;

@@ -10,14 +10,16 @@ use crate::schema::TypeId;
 
 use super::NodeId;
 use super::base::{Nodes, Side};
-use super::delta::{Delta, Entry};
+use super::delta::{APART, Changed, Delta, Entry, MANY};
 use super::group::{Head, NodeSide};
 
 /// A frozen base under a small delta.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Segment {
     base: Arc<Base>,
-    /// Nodes that the base lacks, and the way to them by hash.
+    /// Nodes that the base lacks: those of large commits, the oldest first, and behind them
+    /// single ones, with the way to these by hash.
+    runs: SmallVec<[Arc<Nodes>; 4]>,
     added: Vector<Added>,
     added_by_hash: OrdMap<u64, SmallVec<[u32; 1]>>,
     forward: Delta,
@@ -31,6 +33,12 @@ pub(super) struct Base {
     pub nodes: Nodes,
     pub forward: Side,
     pub backward: Side,
+}
+
+impl Base {
+    fn bytes(&self) -> usize {
+        self.nodes.bytes() + self.forward.bytes() + self.backward.bytes()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -62,22 +70,37 @@ impl Segment {
 
     pub fn node_count(&self) -> u32 {
         let added = u32::try_from(self.added.len()).unwrap_or(u32::MAX);
-        self.base.nodes.len().saturating_add(added)
+        self.first_added().saturating_add(added)
+    }
+
+    /// The place of the first node of `added`.
+    fn first_added(&self) -> u32 {
+        let runs = self.runs.iter().map(|run| run.len());
+        runs.fold(self.base.nodes.len(), u32::saturating_add)
     }
 
     /// Entries of the delta, nodes included.
     pub fn pending(&self) -> u64 {
-        self.pending + self.added.len() as u64
+        self.pending + u64::from(self.node_count() - self.base.nodes.len())
     }
 
     pub fn find_node(&self, hash: u64, kind: TypeId, id: &str) -> Option<u32> {
-        self.base.nodes.find(hash, kind, id).or_else(|| {
-            let same = |local: &&u32| {
-                self.added(**local)
-                    .is_some_and(|node| node.kind == kind && *node.id == *id)
-            };
-            self.added_by_hash.get(&hash)?.iter().find(same).copied()
-        })
+        let based = self.base.nodes.find(hash, kind, id);
+        if based.is_some() || self.node_count() == self.base.nodes.len() {
+            return based;
+        }
+        let mut first = self.base.nodes.len();
+        for run in &self.runs {
+            if let Some(local) = run.find(hash, kind, id) {
+                return Some(first + local);
+            }
+            first += run.len();
+        }
+        let same = |local: &&u32| {
+            self.added(**local)
+                .is_some_and(|node| node.kind == kind && *node.id == *id)
+        };
+        self.added_by_hash.get(&hash)?.iter().find(same).copied()
     }
 
     pub fn add_node(&mut self, hash: u64, kind: TypeId, id: &str) -> u32 {
@@ -88,23 +111,70 @@ impl Segment {
         local
     }
 
+    /// Adds nodes that it lacks, behind those that it has.
+    pub fn add_nodes(&mut self, nodes: Nodes) {
+        self.added_by_hash = OrdMap::new();
+        let mut single = Nodes::default();
+        for node in std::mem::take(&mut self.added) {
+            single.push(node.kind, node.hash, &node.id);
+        }
+        for mut nodes in [single, nodes] {
+            if nodes.len() == 0 {
+                continue;
+            }
+            while let Some(before) = self.runs.last()
+                && before.len() < nodes.len() * APART
+            {
+                nodes = before.followed_by(&nodes);
+                self.runs.pop();
+            }
+            self.runs.push(Arc::new(nodes));
+        }
+    }
+
     pub fn kind_of(&self, local: u32) -> Option<TypeId> {
         let base = self.base.nodes.kind(local);
-        base.or_else(|| self.added(local).map(|node| node.kind))
+        base.or_else(|| self.in_runs(local, Nodes::kind))
+            .or_else(|| self.added(local).map(|node| node.kind))
     }
 
     pub fn hash_of(&self, local: u32) -> Option<u64> {
         let base = self.base.nodes.hash(local);
-        base.or_else(|| self.added(local).map(|node| node.hash))
+        base.or_else(|| self.in_runs(local, Nodes::hash))
+            .or_else(|| self.added(local).map(|node| node.hash))
     }
 
     pub fn id_of(&self, local: u32) -> Option<&str> {
         let base = self.base.nodes.id(local);
-        base.or_else(|| self.added(local).map(|node| &*node.id))
+        base.or_else(|| self.in_runs(local, Nodes::id))
+            .or_else(|| self.added(local).map(|node| &*node.id))
+    }
+
+    fn in_runs<'a, T>(
+        &'a self,
+        local: u32,
+        get: impl Fn(&'a Nodes, u32) -> Option<T>,
+    ) -> Option<T> {
+        let mut place = local.checked_sub(self.base.nodes.len())?;
+        for run in &self.runs {
+            match place.checked_sub(run.len()) {
+                None => return get(run, place),
+                Some(behind) => place = behind,
+            }
+        }
+        None
+    }
+
+    fn node(&self, local: u32) -> Option<(TypeId, u64, &str)> {
+        Some((
+            self.kind_of(local)?,
+            self.hash_of(local)?,
+            self.id_of(local)?,
+        ))
     }
 
     fn added(&self, local: u32) -> Option<&Added> {
-        let place = local.checked_sub(self.base.nodes.len())?;
+        let place = local.checked_sub(self.first_added())?;
         self.added.get(place as usize)
     }
 
@@ -128,6 +198,36 @@ impl Segment {
         self.pending += u64::from(self.forward.put(local, head, other, entry));
     }
 
+    /// The changes of a large commit in one direction, sorted by node.
+    pub fn put_all_forward(&mut self, changes: Vec<Changed>) {
+        self.pending += self.forward.put_all(changes);
+    }
+
+    /// The same in the other.
+    pub fn put_all_backward(&mut self, changes: Vec<Changed>) {
+        self.pending += self.backward.put_all(changes);
+    }
+
+    /// Whether large commits left something in it.
+    pub fn has_runs(&self) -> bool {
+        !self.runs.is_empty() || self.forward.has_runs() || self.backward.has_runs()
+    }
+
+    /// The bytes of its base.
+    pub fn bytes(&self) -> u64 {
+        self.base.bytes() as u64
+    }
+
+    /// What of it nothing else holds where another version took its place, in bytes, roughly.
+    pub fn bytes_not_in(&self, newer: &Self) -> u64 {
+        let base = match Arc::ptr_eq(&self.base, &newer.base) {
+            true => 0,
+            false => self.bytes(),
+        };
+        let (forward, backward) = (&newer.forward, &newer.backward);
+        base + self.forward.bytes_not_in(forward) + self.backward.bytes_not_in(backward)
+    }
+
     pub fn put_backward(&mut self, local: u32, head: Head, other: NodeId, entry: Entry) {
         self.pending += u64::from(self.backward.put(local, head, other, entry));
     }
@@ -143,28 +243,30 @@ impl Segment {
 
     pub fn merged(&self) -> Base {
         let mut nodes = self.base.nodes.clone();
-        nodes.reserve(self.added.len());
+        let text = self.added.iter().map(|node| node.id.len()).sum::<usize>();
+        let runs = self.runs.iter().map(|run| run.text.len()).sum::<usize>();
+        let more = self.node_count() - nodes.len();
+        nodes.reserve(more as usize, text + runs);
+        for run in &self.runs {
+            nodes.extend(run);
+        }
         for node in &self.added {
             nodes.push(node.kind, node.hash, &node.id);
         }
-        nodes.text.shrink_to_fit();
         let mut base = Base {
             nodes,
             forward: Side::default(),
             backward: Side::default(),
         };
-        for local in 0..base.nodes.len() {
-            for group in self.forward(local).groups(None) {
-                base.forward
-                    .push_group(group.head(), group.granted(None), true);
-            }
-            base.forward.end_node();
-            for group in self.backward(local).groups(None) {
-                base.backward
-                    .push_group(group.head(), group.granted(None), false);
-            }
-            base.backward.end_node();
-        }
+        let (count, from) = (base.nodes.len(), &self.base);
+        merge_side(&mut base.forward, &from.forward, &self.forward, count, true);
+        merge_side(
+            &mut base.backward,
+            &from.backward,
+            &self.backward,
+            count,
+            false,
+        );
         base.forward.shrink();
         base.backward.shrink();
         base
@@ -172,15 +274,21 @@ impl Segment {
 
     /// The new base under what landed since it was begun.
     pub fn rebase(&self, merged: Merged) -> Self {
-        let taken = merged
-            .base
-            .nodes
-            .len()
-            .saturating_sub(self.base.nodes.len());
-        let added = self.added.skip(taken as usize);
+        let taken = merged.base.nodes.len();
         let mut next = Self::from_base(merged.base);
-        for node in &added {
-            next.add_node(node.hash, node.kind, &node.id);
+        let left = taken..self.node_count();
+        if left.len() < MANY {
+            for local in left {
+                if let Some((kind, hash, id)) = self.node(local) {
+                    next.add_node(hash, kind, id);
+                }
+            }
+        } else {
+            let mut run = Nodes::default();
+            for (kind, hash, id) in left.filter_map(|local| self.node(local)) {
+                run.push(kind, hash, id);
+            }
+            next.add_nodes(run);
         }
         let (forward, forward_count) = self.forward.after(merged.sequence);
         let (backward, backward_count) = self.backward.after(merged.sequence);
@@ -188,4 +296,25 @@ impl Segment {
         next.pending = forward_count + backward_count;
         next
     }
+}
+
+/// One direction of base and delta: what did not change is copied as it lies.
+fn merge_side(to: &mut Side, from: &Side, delta: &Delta, count: u32, with_revisions: bool) {
+    let changed = delta.nodes();
+    to.reserve_like(from, changed.len());
+    let mut next = 0;
+    for (local, node) in changed {
+        to.copy_nodes(from, next, local);
+        let side = NodeSide {
+            side: from,
+            local,
+            delta: Some(node),
+        };
+        for group in side.groups(None) {
+            to.push_group(group.head(), group.granted(None), with_revisions);
+        }
+        to.end_node();
+        next = local + 1;
+    }
+    to.copy_nodes(from, next, count);
 }

@@ -168,7 +168,7 @@ fn action_text(text: &mut String, action: &Action) {
         Action::ImportBegin { .. } => part(text, "import begin"),
         Action::Import { updates, .. } => {
             part(text, "import");
-            for update in updates {
+            for update in updates.iter() {
                 tuple_text(text, &update.tuple);
             }
         }

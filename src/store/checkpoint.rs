@@ -47,6 +47,7 @@ fn write_synced(
         file: BufWriter::with_capacity(1 << 18, File::create(path)?),
         hash: xxhash_rust::xxh3::Xxh3::new(),
         length: 0,
+        synced: 0,
     };
     content(&mut writer)?;
     writer.flush()?;
@@ -54,10 +55,15 @@ fn write_synced(
     Ok((writer.length, writer.hash.digest128()))
 }
 
+/// So much is written before it is synced: a disk that has all of a file to write at once keeps
+/// the log's own syncs waiting.
+const UNSYNCED: u64 = 4 << 20;
+
 struct Digesting {
     file: BufWriter<File>,
     hash: xxhash_rust::xxh3::Xxh3,
     length: u64,
+    synced: u64,
 }
 
 impl Write for Digesting {
@@ -65,6 +71,11 @@ impl Write for Digesting {
         self.file.write_all(bytes)?;
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
+        if self.length - self.synced >= UNSYNCED {
+            self.file.flush()?;
+            self.file.get_ref().sync_data()?;
+            self.synced = self.length;
+        }
         Ok(bytes.len())
     }
 

@@ -16,6 +16,7 @@
 
 mod body;
 mod message;
+mod packed;
 
 use prost::Message;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
@@ -95,13 +96,21 @@ pub fn encode(previous: u64, writer: Writer, entry: &Entry) -> (Vec<u8>, Positio
         Entry::Commit(commit) => format_of(commit),
         _ => FIRST_FORMAT,
     };
-    sealed(previous, writer, entry.revision(), entry.into(), format)
+    let body = message::Record {
+        incarnation: writer.incarnation,
+        sequence: writer.sequence,
+        entry: Some(entry.into()),
+    };
+    let mut bytes = vec![0; HEADER];
+    body.encode_raw(&mut bytes);
+    sealed(previous, entry.revision(), bytes, format)
 }
 
 /// The record of a commit as bytes, and where the log stands after it.
 pub fn encode_commit(previous: u64, writer: Writer, commit: &Commit) -> (Vec<u8>, Position) {
-    let entry = message::Entry::Commit(commit.into());
-    sealed(previous, writer, commit.revision, entry, format_of(commit))
+    let mut bytes = vec![0; HEADER];
+    packed::append(writer, commit, &mut bytes);
+    sealed(previous, commit.revision, bytes, format_of(commit))
 }
 
 /// The oldest format that has all that a commit says.
@@ -123,22 +132,14 @@ fn format_of(commit: &Commit) -> u16 {
     }
 }
 
+/// Fills in the header before a body.
 fn sealed(
     previous: u64,
-    writer: Writer,
     revision: Revision,
-    entry: message::Entry,
+    mut bytes: Vec<u8>,
     format: u16,
 ) -> (Vec<u8>, Position) {
-    let body = message::Record {
-        incarnation: writer.incarnation,
-        sequence: writer.sequence,
-        entry: Some(entry),
-    };
-    let length = body.encoded_len();
-    let mut bytes = Vec::with_capacity(HEADER + length);
-    bytes.resize(HEADER, 0);
-    body.encode_raw(&mut bytes);
+    let length = bytes.len().saturating_sub(HEADER);
     let header = Header {
         version: format,
         oldest_reader: format,
@@ -414,6 +415,9 @@ mod tests {
             };
             assert_eq!(read, expected);
             assert_eq!(previous(&bytes), Some(42));
+            if let Entry::Commit(commit) = &expected.entry {
+                assert_eq!(encode_commit(42, WRITER, commit), (bytes, position));
+            }
         }
     }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::{Malformed, Problem, consistency, each, filters, optional_subject, tuple, values};
+use super::{Malformed, Problem, consistency, each, filters, optional_subject, tuple_by, values};
 use crate::api::proto;
 use crate::revision::Consistency;
 use crate::state::{HeldLock, RoleRecord};
-use crate::tuple::{Tuple, TupleFilter, is_id};
+use crate::tuple::{SharedNames, Tuple, TupleFilter, is_id};
 
 /// One message of an import, as far as it could be understood.
 #[derive(Debug, Default)]
@@ -68,8 +68,14 @@ pub fn piece(from: proto::ImportRequest, is_first: bool) -> Piece {
         }
     }
     piece.tuples.reserve_exact(tuples.len());
+    // Kept for one message only: names that two threads count references to at a time cost more
+    // than copies.
+    let mut names = SharedNames::default();
     for (place, from) in tuples.into_iter().enumerate() {
-        match tuple(from) {
+        let tuple = tuple_by(from, |resource, relation, subject| {
+            Tuple::with_names(resource, relation, subject, &mut names)
+        });
+        match tuple {
             Ok(tuple) => piece.tuples.push(tuple),
             Err(malformed) => {
                 let malformed = malformed.within(format_args!("tuples[{place}]"));

@@ -110,16 +110,17 @@ impl From<body::Position> for Position {
     }
 }
 
-impl From<&Commit> for body::Commit {
-    fn from(commit: &Commit) -> Self {
+impl body::Commit {
+    /// A commit but for its changes and what is remembered of it.
+    pub(super) fn front(commit: &Commit) -> Self {
         let Commit {
             revision,
             time,
             actor,
             reason,
             metadata,
-            changes,
-            remembered,
+            changes: _,
+            remembered: _,
         } = commit;
         Self {
             revision: revision.0,
@@ -127,8 +128,18 @@ impl From<&Commit> for body::Commit {
             actor: actor.as_ref().map(ToString::to_string),
             reason: reason.clone(),
             metadata: metadata.as_deref().map(to_json),
-            changes: changes.iter().map(Into::into).collect(),
-            remembered: remembered.as_ref().map(Into::into),
+            changes: Vec::new(),
+            remembered: None,
+        }
+    }
+}
+
+impl From<&Commit> for body::Commit {
+    fn from(commit: &Commit) -> Self {
+        Self {
+            changes: commit.changes.iter().map(Into::into).collect(),
+            remembered: commit.remembered.as_ref().map(Into::into),
+            ..Self::front(commit)
         }
     }
 }
@@ -215,14 +226,21 @@ impl From<&Tuple> for body::Tuple {
             resource: resource.to_string(),
             relation: relation.as_ref().to_owned(),
             subject: subject.to_string(),
-            caveat: caveat.as_ref().map(|caveat| body::Caveat {
-                name: caveat.name.as_ref().to_owned(),
-                context: match caveat.context.is_empty() {
-                    true => Vec::new(),
-                    false => to_json(&caveat.context),
-                },
-            }),
+            caveat: caveat.as_ref().map(Into::into),
             expires_at: expires_at.map(Into::into),
+        }
+    }
+}
+
+impl From<&CaveatRef> for body::Caveat {
+    fn from(caveat: &CaveatRef) -> Self {
+        let CaveatRef { name, context } = caveat;
+        Self {
+            name: name.as_ref().to_owned(),
+            context: match context.is_empty() {
+                true => Vec::new(),
+                false => to_json(context),
+            },
         }
     }
 }
