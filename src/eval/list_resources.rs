@@ -1,6 +1,10 @@
 //! Which resources a subject has a permission on: proposed by the search from the subject's side,
 //! decided by the checking machine, one for the whole list.
 //!
+//! Where the search itself finds very many of them one by one, as in a type that contains itself,
+//! nobody waits for its end: meanwhile all objects of the type are judged in their order, and what
+//! the search has found in the end goes on from there.
+//!
 //! The bound of work holds for the search, and for each candidate apart: what is refused is what
 //! one answer costs too much, never a list for being long.
 
@@ -20,6 +24,13 @@ use super::{CheckError, Decision, Facts, Limits};
 
 /// So many objects below a resource are looked at before they are judged from above instead.
 const BELOW: usize = 4_096;
+
+/// So many steps the search goes before it is looked whether it finds much itself.
+const SEARCH_FIRST: u64 = 8_192;
+/// So many steps it goes on with each object that is judged meanwhile.
+const SEARCH_BESIDE: u64 = 32;
+/// So many nodes are passed at a time to find one of the type.
+const PASSED: u32 = 4_096;
 
 /// A question for resources.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +57,26 @@ pub struct ResourceList<'a> {
     machine: Machine<'a>,
     /// Over which relations things lie below others, and the node below which they must lie.
     within: Option<(KindSet, NodeId)>,
-    candidates: Option<Candidates<'a>>,
+    source: Option<Source<'a>>,
     after: Option<NodeId>,
+    /// Tuple reads of what has been searched and judged so far.
+    reads: u64,
+}
+
+/// Where candidates come from.
+enum Source<'a> {
+    /// They are known, or all lie behind known tuples.
+    Found(Candidates<'a>),
+    /// All objects of the type, beside a search that has not ended and may still.
+    All(Option<Box<Closure<'a>>>),
+}
+
+/// What a source gives.
+enum Next {
+    Candidate(Candidate),
+    /// Nothing yet: the list has passed others.
+    Passed,
+    End,
 }
 
 impl<'a> ResourceList<'a> {
@@ -81,8 +110,9 @@ impl<'a> ResourceList<'a> {
             limits: *limits,
             machine: subjected.machine(question.context, limits),
             within: within.transpose()?,
-            candidates: None,
+            source: None,
             after: after.map(Place::node),
+            reads: 0,
         })
     }
 
@@ -98,11 +128,23 @@ impl<'a> ResourceList<'a> {
     /// Where the search for candidates or the judging of one takes too much work, and where one
     /// has no answer. The list ends there.
     pub fn step(&mut self) -> Result<Step, CheckError> {
-        if self.candidates.is_none() {
-            self.candidates = Some(self.search()?);
-        }
-        let Some(next) = self.candidates.as_mut().and_then(Iterator::next) else {
-            return Ok(Step::End);
+        let mut source = match self.source.take() {
+            Some(source) => self.search_on(source),
+            None => self.search()?,
+        };
+        let next = match &mut source {
+            Source::Found(candidates) => {
+                let next = candidates.next();
+                self.reads += std::mem::take(&mut candidates.spent);
+                next.map_or(Next::End, Next::Candidate)
+            }
+            Source::All(_) => self.pass(),
+        };
+        self.source = Some(source);
+        let next = match next {
+            Next::Candidate(next) => next,
+            Next::Passed => return Ok(Step::Nothing),
+            Next::End => return Ok(Step::End),
         };
         self.after = Some(next.node);
         let (decision, missing_context) = self.judge(next)?;
@@ -117,21 +159,79 @@ impl<'a> ResourceList<'a> {
         }))
     }
 
-    fn search(&self) -> Result<Candidates<'a>, CheckError> {
+    /// How many tuples have been read so far, by the search and by judging.
+    pub fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    fn search(&mut self) -> Result<Source<'a>, CheckError> {
         let Subjected { ground, who, .. } = self.subjected;
         if let Some(known) = self.below(ground) {
-            return Ok(Candidates::new(ground.now, known, Vec::new(), self.after));
+            let found = Candidates::new(ground.now, known, Vec::new(), self.after);
+            return Ok(Source::Found(found));
         }
         let finals = ground.programs.finals(ground.schema, self.member);
         let mut closure = Closure::toward(ground, who, (self.member, false), Some(finals));
-        closure.advance(ground, self.limits.work);
+        closure.advance(ground, SEARCH_FIRST.min(self.limits.work));
+        let found = closure.found().len() as u64;
+        if !closure.is_complete() && found >= closure.spent / 4 {
+            self.reads += closure.spent;
+            return Ok(Source::All(Some(Box::new(closure))));
+        }
+        closure.advance(ground, self.limits.work.saturating_sub(closure.spent));
+        self.reads += closure.spent;
         if !closure.is_complete() {
             return Err(CheckError::SearchTooComplex {
                 limit: self.limits.work,
             });
         }
+        Ok(self.found(closure))
+    }
+
+    fn found(&self, closure: Closure<'a>) -> Source<'a> {
         let (known, roads) = closure.into_candidates();
-        Ok(Candidates::new(ground.now, known, roads, self.after))
+        let now = self.subjected.ground.now;
+        Source::Found(Candidates::new(now, known, roads, self.after))
+    }
+
+    /// Has the search go on that is not at its end; one that finds more than its bound is not
+    /// needed, since all objects are judged without it.
+    fn search_on(&mut self, source: Source<'a>) -> Source<'a> {
+        let Source::All(Some(mut closure)) = source else {
+            return source;
+        };
+        let before = closure.spent;
+        closure.advance(self.subjected.ground, SEARCH_BESIDE);
+        self.reads += closure.spent - before;
+        match (closure.is_complete(), closure.spent < self.limits.work) {
+            (true, _) => self.found(*closure),
+            (false, true) => Source::All(Some(closure)),
+            (false, false) => Source::All(None),
+        }
+    }
+
+    /// The next object of the type, where one is near.
+    fn pass(&mut self) -> Next {
+        let index = self.subjected.ground.index;
+        let first = self.after.map_or(0, |node| node.0.saturating_add(1));
+        if first >= index.node_bound() {
+            return Next::End;
+        }
+        let last = first.saturating_add(PASSED).min(index.node_bound());
+        let is_object = |node: &NodeId| {
+            index.kind_of(*node) == self.kind && !matches!(index.id_of(*node), "" | "*")
+        };
+        match (first..last).map(NodeId).find(is_object) {
+            Some(node) => Next::Candidate(Candidate {
+                node,
+                sure: false,
+                proposed: true,
+            }),
+            None => {
+                self.after = Some(NodeId(last - 1));
+                Next::Passed
+            }
+        }
     }
 
     /// All that lies below `within`, where that is little.
@@ -177,6 +277,7 @@ impl<'a> ResourceList<'a> {
         }
         self.machine.begin_anew();
         let value = self.value(candidate);
+        self.reads += self.machine.work();
         let name = || self.name(candidate.node);
         let judged = match value {
             Err(TooMuchWork) => Err(CheckError::TooComplex {

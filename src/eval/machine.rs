@@ -294,6 +294,11 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Tuple reads since the last question began.
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
     /// Whether the answer rests on a negation that depends on itself: no keys are known for it.
     pub fn contested(&self) -> bool {
         self.contested
