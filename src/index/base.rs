@@ -16,7 +16,7 @@ pub(super) struct Nodes {
     pub kinds: Vec<TypeId>,
     pub hashes: Vec<u64>,
     /// The ids, one after the other, and where each ends.
-    pub text: Vec<u8>,
+    pub text: String,
     pub ends: Vec<u32>,
     table: HashTable<u32>,
 }
@@ -41,7 +41,11 @@ impl Nodes {
     }
 
     pub fn find(&self, hash: u64, kind: TypeId, id: &str) -> Option<u32> {
-        let same = |local: &u32| self.kind(*local) == Some(kind) && self.id(*local) == Some(id);
+        let same = |local: &u32| {
+            self.hash(*local) == Some(hash)
+                && self.kind(*local) == Some(kind)
+                && self.id(*local) == Some(id)
+        };
         self.table.find(hash, same).copied()
     }
 
@@ -59,7 +63,7 @@ impl Nodes {
             Some(before) => *self.ends.get(before as usize)? as usize,
             None => 0,
         };
-        std::str::from_utf8(self.text.get(begin..end)?).ok()
+        self.text.get(begin..end)
     }
 
     /// Appends a node; its place.
@@ -67,7 +71,7 @@ impl Nodes {
         let local = self.len();
         self.kinds.push(kind);
         self.hashes.push(hash);
-        self.text.extend_from_slice(id.as_bytes());
+        self.text.push_str(id);
         self.ends
             .push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
         let hashes = &self.hashes;

@@ -50,6 +50,8 @@ pub(super) struct Delta {
 struct Run {
     locals: Vec<u32>,
     nodes: Vec<NodeDelta>,
+    /// What it takes in memory, roughly.
+    bytes: u64,
 }
 
 /// A change of one tuple, seen from the node `local`.
@@ -88,6 +90,17 @@ impl NodeDelta {
         }
     }
 
+    /// What it takes in memory, in bytes, roughly.
+    fn bytes(&self) -> usize {
+        let groups = self.0.iter().map(|(_, entries)| entries.bytes());
+        let spilled = if self.0.spilled() {
+            self.0.capacity()
+        } else {
+            0
+        };
+        size_of::<Self>() + spilled * size_of::<(Head, Entries)>() + groups.sum::<usize>()
+    }
+
     /// What `sequence` and those before it did not do.
     fn after(&self, sequence: u64) -> Self {
         let groups = self.0.iter().map(|(head, entries)| {
@@ -107,6 +120,7 @@ impl Run {
     }
 
     fn push(&mut self, local: u32, node: NodeDelta) {
+        self.bytes += node.bytes() as u64 + 4;
         self.locals.push(local);
         self.nodes.push(node);
     }
@@ -120,6 +134,7 @@ impl Run {
         let mut both = Self {
             locals: Vec::with_capacity(self.locals.len() + newer.locals.len()),
             nodes: Vec::with_capacity(self.locals.len() + newer.locals.len()),
+            bytes: 0,
         };
         let mut older = self.iter().peekable();
         for (local, node) in newer.locals.into_iter().zip(newer.nodes) {
@@ -132,6 +147,7 @@ impl Run {
         for (local, old) in older {
             both.push(local, old.clone());
         }
+        both.nodes.shrink_to_fit();
         both
     }
 }
@@ -204,8 +220,7 @@ impl Delta {
     /// What of it nothing else holds where another delta took its place, in bytes, roughly.
     pub fn bytes_not_in(&self, newer: &Self) -> u64 {
         let kept = |run: &&Arc<Run>| !newer.runs.iter().any(|other| Arc::ptr_eq(run, other));
-        let nodes = self.runs.iter().filter(kept).map(|run| run.locals.len());
-        nodes.sum::<usize>() as u64 * (size_of::<NodeDelta>() as u64 + 8)
+        self.runs.iter().filter(kept).map(|run| run.bytes).sum()
     }
 
     fn of(run: Run) -> Self {

@@ -49,6 +49,17 @@ impl Entries {
         }
     }
 
+    /// What it takes in memory beside itself, in bytes, roughly.
+    pub fn bytes(&self) -> usize {
+        let entries = match &self.0 {
+            Form::Few(list) if list.spilled() => list.capacity(),
+            Form::Few(_) => 0,
+            // Shared with other versions for the most part.
+            Form::Many(_) => FEW,
+        };
+        entries * size_of::<(NodeId, Entry)>()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -133,7 +133,7 @@ fn write_base(out: &mut dyn Write, base: &Base) -> io::Result<()> {
     write_list(out, &base.nodes.kinds, |kind| kind.0.to_le_bytes())?;
     write_list(out, &base.nodes.hashes, |hash| hash.to_le_bytes())?;
     write_list(out, &base.nodes.ends, |end| end.to_le_bytes())?;
-    write_bytes(out, &base.nodes.text)?;
+    write_bytes(out, base.nodes.text.as_bytes())?;
     write_side(out, &base.forward)?;
     write_side(out, &base.backward)
 }
