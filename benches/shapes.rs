@@ -1,6 +1,8 @@
 //! Hot shapes, in process: `cargo bench --bench shapes`. One group with a million members, one
 //! user in 10,000 groups, one resource with 100,000 subjects, a folder with a million children
-//! under a backward arrow; each asked by somebody who may and by somebody who may not.
+//! under a backward arrow; each asked by somebody who may and by somebody who may not. And what no
+//! order of search helps: a user in 10,000 groups, a document that 100,000 other groups may see,
+//! by way of groups in groups on both sides.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,7 +37,7 @@ definition document {
 ";
 
 /// What is asked: a name, subject, permission, resource, the answer.
-const QUESTIONS: [(&str, &str, &str, &str, Decision); 10] = [
+const QUESTIONS: [(&str, &str, &str, &str, Decision); 12] = [
     (
         "group of 1 M, member",
         "user:77",
@@ -91,6 +93,20 @@ const QUESTIONS: [(&str, &str, &str, &str, Decision); 10] = [
         "view",
         "document:groups",
         Decision::Denied,
+    ),
+    (
+        "both sides large, denied",
+        "user:busy",
+        "view",
+        "document:far",
+        Decision::Denied,
+    ),
+    (
+        "both sides large, allowed",
+        "user:busy",
+        "view",
+        "document:near",
+        Decision::Allowed,
     ),
     (
         "1 M children, viewer of one",
@@ -151,6 +167,18 @@ fn tuples(part: &dyn Fn(u64) -> u64) -> Vec<String> {
     all.push("document:none#viewer@team:empty#member".to_owned());
     all.extend((0..part(100_000)).map(|n| format!("document:users#viewer@user:{n}")));
     all.extend((0..part(100_000)).map(|n| format!("document:groups#viewer@team:g{n}#member")));
+    all.extend((0..groups).map(|n| format!("team:up{n}#member@team:g{n}#member")));
+    for document in ["far", "near"] {
+        let viewer = move |n| format!("document:{document}#viewer@team:{document}{n}#member");
+        all.extend((0..part(100_000)).map(viewer));
+        let below = move |n| format!("team:{document}{n}#member@team:low{n}#member");
+        all.extend((0..part(100_000)).map(below));
+    }
+    all.push(format!(
+        "team:near{}#member@team:up{}#member",
+        part(50_000),
+        groups / 2
+    ));
     all.extend((0..part(1_000_000)).map(|n| format!("document:c{n}#folder@folder:root")));
     all.push("document:c7#viewer@user:99".to_owned());
     all
