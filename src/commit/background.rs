@@ -1,10 +1,12 @@
 //! Work behind the writer's back: checkpoints, and merges of the index.
 //!
 //! Each kind runs at most once at a time, on a thread of its own, from an immutable state; what
-//! comes of it returns to the writer as a message. Neither ever holds a write up.
+//! comes of it returns to the writer as a message. Neither ever holds a write up. All merges run on
+//! one thread: bases that many have made lie scattered over the heaps that the system's allocator
+//! keeps for each, none of which is ever small again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as mpsc_std};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -44,9 +46,6 @@ impl Default for Keeping {
     }
 }
 
-/// So many segments are merged at a time while writes wait.
-const CATCH_UP: usize = 4;
-
 /// What was done.
 pub(crate) enum Finished {
     /// A segment of the index was merged; `None` where that failed.
@@ -76,6 +75,8 @@ pub(crate) struct Background {
     checkpoint: Option<JoinHandle<()>>,
     /// The segment that is being merged.
     merging: Option<usize>,
+    /// To the thread that merges, once there was something to merge.
+    merger: Option<mpsc_std::Sender<(Index, usize)>>,
 }
 
 impl Background {
@@ -95,6 +96,7 @@ impl Background {
             next_checkpoint: keeping.checkpoint_every,
             checkpoint: None,
             merging: None,
+            merger: None,
         }
     }
 
@@ -129,19 +131,12 @@ impl Background {
         self.merging.is_none() && state.index.may_merge().is_some()
     }
 
-    /// Merges here and now where writes have outrun the merging beside them: they wait for it, and
-    /// readers do not. The state it gives back has the same contents in another shape.
+    /// Merges one segment here and now where writes have outrun the merging beside them: they wait
+    /// for it, and readers do not. The state it gives back has the same contents in another shape.
     pub(crate) fn catch_up(&self, state: &State) -> Option<State> {
-        let mut index = None;
-        for _ in 0..CATCH_UP {
-            let now = index.as_ref().unwrap_or(&state.index);
-            let Some(segment) = now.must_merge(self.merging) else {
-                break;
-            };
-            index = Some(now.install(now.merge_segment(segment)));
-        }
+        let segment = state.index.must_merge(self.merging)?;
         let mut state = state.clone();
-        state.index = index?;
+        state.index = state.index.install(state.index.merge_segment(segment));
         Some(state)
     }
 
@@ -195,21 +190,20 @@ impl Background {
     }
 
     fn start_merge(&mut self, index: Index, segment: usize) {
-        let outbox = self.outbox.clone();
-        let work = move || {
-            let merge = || index.merge_segment(segment);
-            // One that panicked must not end all merging without a word.
-            let merged = catch_unwind(AssertUnwindSafe(merge)).ok().map(Box::new);
-            drop(index);
-            if let Some(outbox) = outbox.upgrade() {
-                // A closed inbox needs no news.
-                drop(outbox.blocking_send(Message::Finished(Finished::Merge(merged))));
+        if self.merger.is_none() {
+            let outbox = self.outbox.clone();
+            let (merger, jobs) = mpsc_std::channel();
+            let thread = thread::Builder::new().name("merge".to_owned());
+            match thread.spawn(move || merge_all(&jobs, &outbox)) {
+                Ok(_) => self.merger = Some(merger),
+                Err(problem) => warn!(%problem, "no thread to merge the index"),
             }
-        };
-        let thread = thread::Builder::new().name("merge".to_owned());
-        match thread.spawn(work) {
-            Ok(_) => self.merging = Some(segment),
-            Err(problem) => warn!(%problem, "no thread to merge the index"),
+        }
+        let sent = (self.merger.as_ref()).map(|merger| merger.send((index, segment)));
+        match sent {
+            Some(Ok(())) => self.merging = Some(segment),
+            // Another one may be had the next time.
+            Some(Err(_)) | None => self.merger = None,
         }
     }
 
@@ -237,6 +231,20 @@ impl Background {
                 warn!(%problem, "no thread for a checkpoint");
                 self.next_checkpoint = self.since_checkpoint + self.keeping.checkpoint_every;
             }
+        }
+    }
+}
+
+/// Merges what it is sent, until nobody sends any more.
+fn merge_all(jobs: &mpsc_std::Receiver<(Index, usize)>, outbox: &mpsc::WeakSender<Message>) {
+    for (index, segment) in jobs {
+        let merge = || index.merge_segment(segment);
+        // One that panicked must not end all merging without a word.
+        let merged = catch_unwind(AssertUnwindSafe(merge)).ok().map(Box::new);
+        drop(index);
+        if let Some(outbox) = outbox.upgrade() {
+            // A closed inbox needs no news.
+            drop(outbox.blocking_send(Message::Finished(Finished::Merge(merged))));
         }
     }
 }
