@@ -3,6 +3,8 @@
 //!
 //! The modules stand in one order: each names only modules above it.
 
+pub mod counter;
+
 pub mod time;
 
 pub mod tuple;

@@ -15,6 +15,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::api::proto;
+use crate::revision::Revision;
 use crate::server::{self, Connections, Listener};
 
 pub mod cache;
@@ -104,8 +105,7 @@ impl SidecarOptions {
 /// A sidecar that runs; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Sidecar {
-    cache: Arc<Cache>,
-    counters: Arc<Counters>,
+    answers: Arc<Answers>,
     front: Front,
     health: HealthReporter,
     drain: Duration,
@@ -127,14 +127,14 @@ impl Sidecar {
         let cache = Arc::new(Cache::new(size));
         let counters = Arc::new(Counters::default());
         let health = HealthReporter::new();
-        let answers = Answers {
+        let answers = Arc::new(Answers {
             cache: Arc::clone(&cache),
             upstream: Upstream::new(upstream, Arc::clone(&counters)),
             clock: clock.clone(),
             counters: Arc::clone(&counters),
             flights: Arc::default(),
             verifier: Verifier::new(verify_one_in),
-        };
+        });
         let link = Link {
             upstream: answers.upstream.clone(),
             cache: Arc::clone(&cache),
@@ -144,12 +144,11 @@ impl Sidecar {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(link.run());
-        tasks.spawn(tell_health(answers.clone(), health.clone()));
-        tasks.spawn(report(Arc::clone(&cache), Arc::clone(&counters)));
+        tasks.spawn(tell_health(Arc::clone(&answers), health.clone()));
+        tasks.spawn(report(Readings(Arc::clone(&answers))));
         Self {
-            front: Front::new(answers, health.clone(), max_message_bytes),
-            cache,
-            counters,
+            front: Front::new(Arc::clone(&answers), health.clone(), max_message_bytes),
+            answers,
             health,
             drain,
             tasks,
@@ -158,7 +157,12 @@ impl Sidecar {
 
     /// What it has counted.
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+        Arc::clone(&self.answers.counters)
+    }
+
+    /// What it says about itself, now and later.
+    pub fn readings(&self) -> Readings {
+        Readings(Arc::clone(&self.answers))
     }
 
     /// Serves on all `listeners` until `shutdown` is there; then takes no more connections and
@@ -170,13 +174,44 @@ impl Sidecar {
         tracing::info!("serving ends: waiting for the requests that are under way");
         say(&self.health, ServingStatus::NotServing).await;
         connections.end(self.drain).await;
-        tracing::info!("{}", Report(&self.cache, &self.counters));
+        tracing::info!("{}", Report(&self.readings()));
         self.tasks.abort_all();
     }
 }
 
+/// What a sidecar can be asked about itself, for as long as it runs.
+#[derive(Clone, Debug)]
+pub struct Readings(Arc<Answers>);
+
+impl Readings {
+    /// What it has counted.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// How many answers are kept, and how many bytes they take.
+    pub fn kept(&self) -> (usize, u64) {
+        self.0.cache.kept()
+    }
+
+    /// Every commit up to this is applied.
+    pub fn applied(&self) -> Revision {
+        self.0.cache.generation().applied()
+    }
+
+    /// How long it may go on answering without hearing from the server.
+    pub fn lease_left(&self) -> Duration {
+        self.0.clock.now().until(self.0.cache.generation().end())
+    }
+
+    /// Whether the stream of changes stands.
+    pub fn is_connected(&self) -> bool {
+        self.0.upstream.is_up()
+    }
+}
+
 /// Says whether it can answer by itself, or at least pass questions on.
-async fn tell_health(answers: Answers, health: HealthReporter) {
+async fn tell_health(answers: Arc<Answers>, health: HealthReporter) {
     let mut up = answers.upstream.watch_up();
     loop {
         let end = answers.cache.generation().end();
@@ -198,11 +233,11 @@ async fn say(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-async fn report(cache: Arc<Cache>, counters: Arc<Counters>) {
+async fn report(readings: Readings) {
     let mut said = String::new();
     loop {
         tokio::time::sleep(REPORT_SPAN).await;
-        let now = Report(&cache, &counters).to_string();
+        let now = Report(&readings).to_string();
         if now != said {
             tracing::info!("{now}");
             said = now;
@@ -211,11 +246,15 @@ async fn report(cache: Arc<Cache>, counters: Arc<Counters>) {
 }
 
 /// A line on how it goes.
-struct Report<'a>(&'a Cache, &'a Counters);
+struct Report<'a>(&'a Readings);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, bytes) = self.0.kept();
-        write!(f, "{count} answers kept, {bytes} bytes; {}", self.1)
+        write!(
+            f,
+            "{count} answers kept, {bytes} bytes; {}",
+            self.0.counters()
+        )
     }
 }

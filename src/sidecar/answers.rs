@@ -27,7 +27,7 @@ pub(super) const CHECK: &str = "/portcullis.v1.CheckService/Check";
 const AGAIN: usize = 2;
 
 /// Answers questions.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Answers {
     pub(super) cache: Arc<Cache>,
     pub(super) upstream: Upstream,
@@ -56,10 +56,13 @@ enum Verdict {
 
 impl Answers {
     /// The body of an answer from the cache; `None` where it has none that may be given.
-    pub(super) fn hit(&self, question: &Question) -> Option<Bytes> {
+    pub(super) fn hit(self: &Arc<Self>, question: &Question) -> Option<Bytes> {
         let look = self.cache.look();
         let (entry, given, epoch) = self.found(question, &look)?;
-        self.verifier.sample(self, question, &entry, &given, epoch);
+        let turn = self.counters.hits.add();
+        if self.verifier.is_due(turn) {
+            self.verify(question.clone(), &entry, &given, epoch);
+        }
         Some(response(&entry, &given, epoch, question.with_keys))
     }
 
@@ -76,10 +79,7 @@ impl Answers {
         };
         let sound = look.judge(&entry, least);
         match sound.and_then(|sound| sound.at(self.clock.now())) {
-            Ok(given) => {
-                self.counters.hits.add();
-                Some((entry, given, epoch))
-            }
+            Ok(given) => Some((entry, given, epoch)),
             Err(stale) => {
                 match stale {
                     Stale::Changed => &self.counters.changed,
@@ -95,7 +95,7 @@ impl Answers {
 
     /// The body of an answer that the cache does not have.
     pub(super) async fn miss(
-        &self,
+        self: &Arc<Self>,
         question: &Question,
         headers: &HeaderMap,
         deadline: Option<Instant>,
@@ -152,7 +152,7 @@ impl Answers {
     }
 
     /// Joins a call, or makes it, and judges what comes back for this caller.
-    async fn shared(&self, caller: &Caller<'_>, least: Option<Revision>) -> Verdict {
+    async fn shared(self: &Arc<Self>, caller: &Caller<'_>, least: Option<Revision>) -> Verdict {
         let (landing, is_first) = match self.flights.join((caller.question.key(), least)) {
             Seat::None => return Verdict::Alone,
             Seat::Joined(landing) => {
@@ -165,7 +165,7 @@ impl Answers {
                     revision,
                     epoch: caller.epoch,
                 });
-                let (own, question) = (self.clone(), caller.question.clone());
+                let (own, question) = (Arc::clone(self), caller.question.clone());
                 let (headers, deadline) = (caller.headers.clone(), caller.deadline);
                 // Of its own: others wait for it, too, when this caller goes away.
                 tokio::spawn(async move {
@@ -262,7 +262,11 @@ fn given_as_it_came(reply: &Reply, with_keys: bool) -> Verdict {
 
 /// The body of an answer that may be given.
 fn response(entry: &Entry, given: &Given, epoch: Epoch, with_keys: bool) -> Bytes {
-    let answer = wire::Answer::new(entry, given, Some(epoch), with_keys);
+    let at = wire::TokenText::of(Token {
+        revision: given.revision,
+        epoch,
+    });
+    let answer = wire::Answer::new(entry, given, Some(&at), with_keys);
     wire::framed(answer.size(), |out| answer.put(out))
 }
 

@@ -1,5 +1,6 @@
 //! `BatchCheck`: from the cache where all of it is, at one revision; else upstream, whole.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes};
@@ -9,8 +10,8 @@ use tonic::Status;
 
 use super::answers::{Answers, carried, within};
 use super::cache::{Given, Look};
-use super::entry::{AsKey, Asked, Entry, Key};
-use super::question::Batch;
+use super::entry::{AsKey, Asked, Entry};
+use super::question::{Batch, Question};
 use super::reply::{entry, strange};
 use super::wire;
 use crate::api::proto;
@@ -22,9 +23,12 @@ pub(super) const BATCH_CHECK: &str = "/portcullis.v1.CheckService/BatchCheck";
 /// Batches of more items are not kept: their keys would make the answer many times as large.
 const MOST_KEPT: usize = 1_000;
 
+/// What is kept of an item, and how it may be given.
+type Found = (Arc<Entry>, Given);
+
 impl Answers {
     /// The body of a batch's answer from the cache.
-    pub(super) fn batch_hit(&self, batch: &Batch) -> Option<Bytes> {
+    pub(super) fn batch_hit(self: &Arc<Self>, batch: &Batch) -> Option<Bytes> {
         let look = self.cache.look();
         let epoch = look.generation().epoch()?;
         if batch.items.is_empty() || batch.least.is_some_and(|least| least.epoch != epoch) {
@@ -33,10 +37,11 @@ impl Answers {
         let least = batch.least.map_or(Revision(0), |least| least.revision);
         // All are good at what is applied, which the whole batch then names.
         let found: Option<Vec<_>> = (batch.items.iter())
-            .map(|item| self.batched(AsKey(&batch.credentials, item), &look, least))
+            .map(|item| self.batched(batch.as_key(item), &look, least))
             .collect();
         let found = found?;
         self.counters.batch_hits.add();
+        self.verify_some(batch, &found, epoch);
         let revision = Token {
             revision: look.applied(),
             epoch,
@@ -44,12 +49,19 @@ impl Answers {
         Some(body(&found, revision, batch.with_keys))
     }
 
-    fn batched(
-        &self,
-        key: AsKey<'_>,
-        look: &Look,
-        least: Revision,
-    ) -> Option<(std::sync::Arc<Entry>, Given)> {
+    /// Asks about those again whose turn it is.
+    fn verify_some(self: &Arc<Self>, batch: &Batch, found: &[Found], epoch: Epoch) {
+        let count = u64::try_from(found.len()).unwrap_or(u64::MAX);
+        let before = self.counters.batched_hits.add_many(count);
+        for place in self.verifier.due_among(before, found.len()) {
+            if let (Some(item), Some((entry, given))) = (batch.items.get(place), found.get(place)) {
+                let question = Question::of_batch(batch, item.clone());
+                self.verify(question, entry, given, epoch);
+            }
+        }
+    }
+
+    fn batched(&self, key: AsKey<'_>, look: &Look, least: Revision) -> Option<Found> {
         let entry = self.cache.find(key)?;
         // One that is ahead of the stream is not known to have been so at what is applied.
         if entry.revision > look.applied() {
@@ -102,14 +114,13 @@ impl Answers {
             };
             let message = response.encode_to_vec();
             if let Some(entry) = entry(&response, &message, at, asked) {
-                let key = Key::new(batch.credentials.clone(), item.clone());
-                self.cache.keep(key, entry);
+                self.cache.keep(batch.key(item), entry);
             }
         }
     }
 }
 
-fn body(found: &[(std::sync::Arc<Entry>, Given)], at: Token, with_keys: bool) -> Bytes {
+fn body(found: &[Found], at: Token, with_keys: bool) -> Bytes {
     let answers: Vec<_> = (found.iter())
         .map(|(entry, given)| wire::Answer::new(entry, given, None, with_keys))
         .collect();

@@ -1,23 +1,30 @@
 //! What a sidecar counts.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use crate::counter::Counter;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// Since the start.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct Counters { $(#[doc = $doc] pub $name: Counter,)* }
+
+        impl Counters {
+            /// Each one's name, what it counts, and how many there are.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+                [$((stringify!($name), $doc.trim_ascii(), self.$name.get())),*].into_iter()
+            }
+        }
 
         impl fmt::Display for Counters {
             /// All that are not zero.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let all = [$((stringify!($name), self.$name.get())),*];
-                let mut seen = all.iter().filter(|(_, count)| *count > 0);
-                if let Some((name, count)) = seen.next() {
+                let mut seen = self.each().filter(|(_, _, count)| *count > 0);
+                if let Some((name, _, count)) = seen.next() {
                     write!(f, "{name}={count}")?;
                 }
-                seen.try_for_each(|(name, count)| write!(f, " {name}={count}"))
+                seen.try_for_each(|(name, _, count)| write!(f, " {name}={count}"))
             }
         }
     };
@@ -46,6 +53,8 @@ counters! {
     alone,
     /// Batches that were answered from the cache.
     batch_hits,
+    /// Questions of those.
+    batched_hits,
     /// Batches that went upstream.
     batch_misses,
     /// Calls of other methods, passed through.
@@ -66,20 +75,4 @@ counters! {
     verified,
     /// Hits that were asked again upstream, and were not: a defect.
     differences,
-}
-
-/// Only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// One more; gives how many there were before.
-    pub(super) fn add(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// How many there are.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }

@@ -49,6 +49,8 @@ pub enum Step {
         /// Whether a write waits for it: acknowledge at once.
         ack_now: bool,
     },
+    /// All that was sent is applied: acknowledge at once, a write may wait for it.
+    Beat,
     /// All was forgotten.
     Forgotten,
     /// Nothing that has to be acted on.
@@ -284,7 +286,7 @@ impl Follower {
         let (found, applied) = (self.own(&beat.revision)?, position.at.revision);
         match found > applied {
             true => Err(Broken::Gap { applied, found }),
-            false => Ok(Step::Nothing),
+            false => Ok(Step::Beat),
         }
     }
 

@@ -3,13 +3,14 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_server::HealthServer;
@@ -25,153 +26,249 @@ use crate::server::grpc_timeout;
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// The service of one sidecar.
+/// The service of one sidecar. Cloned for every request: one count.
 #[derive(Clone, Debug)]
-pub(super) struct Front {
-    answers: Answers,
+pub(super) struct Front(Arc<Within>);
+
+#[derive(Debug)]
+struct Within {
+    answers: Arc<Answers>,
     health: HealthServer<HealthService>,
     max_message_bytes: usize,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
 impl Front {
-    pub(super) fn new(answers: Answers, health: HealthReporter, max_message_bytes: usize) -> Self {
-        Self {
+    pub(super) fn new(
+        answers: Arc<Answers>,
+        health: HealthReporter,
+        max_message_bytes: usize,
+    ) -> Self {
+        Self(Arc::new(Within {
             answers,
             health: HealthServer::new(HealthService::from_health_reporter(health)),
             max_message_bytes,
-        }
+        }))
     }
 }
 
 impl Service<Request<Body>> for Front {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Answering;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Answer {
+    fn call(&mut self, request: Request<Body>) -> Answering {
         let path = request.uri().path();
-        if path.starts_with(HEALTH) {
-            return Box::pin(self.health.call(request));
-        }
-        let (answers, most) = (self.answers.clone(), self.max_message_bytes);
-        let is_known = path == CHECK || path == BATCH_CHECK;
-        Box::pin(async move {
-            let deadline = deadline(request.headers());
-            let response = match is_known {
-                true => question(&answers, request, most, deadline).await,
-                false => {
-                    answers.counters.passed.add();
-                    answers.upstream.pass(request, deadline).await
-                }
-            };
-            Ok(response)
-        })
-    }
-}
-
-fn deadline(headers: &HeaderMap) -> Option<Instant> {
-    grpc_timeout(headers).and_then(|span: Duration| Instant::now().checked_add(span))
-}
-
-/// Answers Check or `BatchCheck`.
-async fn question(
-    answers: &Answers,
-    request: Request<Body>,
-    most: usize,
-    deadline: Option<Instant>,
-) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let body = match super::answers::within(deadline, whole(body, most)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(status)) | Err(status) => return status.into_http(),
-    };
-    let answered = match parts.uri.path() {
-        CHECK => check(answers, &parts, &body, deadline).await,
-        _ => batch_check(answers, &parts, &body, deadline).await,
-    };
-    match answered {
-        Some(Ok(body)) => answer(body),
-        Some(Err(status)) => status.into_http(),
-        None => {
-            answers.counters.bypassed.add();
-            let request = Request::from_parts(parts, Body::new(Whole::request(body)));
-            answers.upstream.pass(request, deadline).await
-        }
-    }
-}
-
-/// `None` where only the server can answer.
-async fn check(
-    answers: &Answers,
-    parts: &Parts,
-    body: &Bytes,
-    deadline: Option<Instant>,
-) -> Option<Result<Bytes, Status>> {
-    let question = Question::read(&wire::unframed(body)?, &parts.headers)?;
-    if let Some(body) = answers.hit(&question) {
-        return Some(Ok(body));
-    }
-    Some(answers.miss(&question, &parts.headers, deadline).await)
-}
-
-async fn batch_check(
-    answers: &Answers,
-    parts: &Parts,
-    body: &Bytes,
-    deadline: Option<Instant>,
-) -> Option<Result<Bytes, Status>> {
-    let message = wire::unframed(body)?;
-    let batch = Batch::read(&message, &parts.headers)?;
-    if let Some(body) = answers.batch_hit(&batch) {
-        return Some(Ok(body));
-    }
-    let headers = &parts.headers;
-    Some(
-        answers
-            .batch_miss(&batch, &message, headers, deadline)
-            .await,
-    )
-}
-
-/// All of a request's body.
-async fn whole(mut body: Body, most: usize) -> Result<Bytes, Status> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = next(&mut body).await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
+        let asked = match path {
+            CHECK => Some(Asked::Check),
+            BATCH_CHECK => Some(Asked::BatchCheck),
+            _ => None,
         };
-        if first.len() + rest.len() + data.len() > most {
+        if path.starts_with(HEALTH) {
+            return Answering::Apart(self.0.health.clone().call(request));
+        }
+        let front = Arc::clone(&self.0);
+        if let Some(asked) = asked {
+            let (parts, body) = request.into_parts();
+            return Answering::Reading(Some(Reading {
+                front,
+                asked,
+                parts,
+                body,
+                first: Bytes::new(),
+                rest: BytesMut::new(),
+            }));
+        }
+        Answering::Apart(Box::pin(async move {
+            front.answers.counters.passed.add();
+            let deadline = deadline(request.headers());
+            Ok(front.answers.upstream.pass(request, deadline).await)
+        }))
+    }
+}
+
+/// An answer on its way. One from the cache is given as soon as the question is whole, without a
+/// future of its own.
+pub(super) enum Answering {
+    Reading(Option<Reading>),
+    Apart(Pin<Box<dyn Future<Output = Answered> + Send>>),
+}
+
+type Answered = Result<Response<Body>, Infallible>;
+
+impl Future for Answering {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        let this = self.get_mut();
+        loop {
+            match this {
+                Self::Apart(answer) => return answer.as_mut().poll(context),
+                Self::Reading(reading) => {
+                    let Some(begun) = reading else {
+                        return Poll::Pending;
+                    };
+                    let whole = ready!(begun.poll_whole(context));
+                    let Some(read) = reading.take() else {
+                        return Poll::Pending;
+                    };
+                    match whole.map(|()| read.hit()) {
+                        Err(status) => return Poll::Ready(Ok(status.into_http())),
+                        Ok(Ok(response)) => return Poll::Ready(Ok(response)),
+                        Ok(Err(missed)) => *this = Self::Apart(missed),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which of the two methods that the cache answers.
+#[derive(Clone, Copy)]
+enum Asked {
+    Check,
+    BatchCheck,
+}
+
+/// A question that is coming in.
+pub(super) struct Reading {
+    front: Arc<Within>,
+    asked: Asked,
+    parts: Parts,
+    body: Body,
+    /// The first piece of the body, mostly all of it; all, once there is a second.
+    first: Bytes,
+    rest: BytesMut,
+}
+
+type Missed = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+impl Reading {
+    /// Takes what has come of the body, up to its end.
+    fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        while !self.body.is_end_stream() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            match frame {
+                None => break,
+                Some(Err(status)) => return Poll::Ready(Err(status)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.take(data)?;
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<(), Status> {
+        let most = self.front.max_message_bytes;
+        if self.first.len().max(self.rest.len()) + data.len() > most {
             let message = format!(
                 "the request has more than {most} bytes; that is the sidecar's --max-message"
             );
             return Err(Failure::new(reason::TOO_LARGE, message).into());
         }
-        match first.is_empty() {
-            true => first = data,
-            false => rest.extend_from_slice(&data),
+        if self.first.is_empty() {
+            self.first = data;
+            return Ok(());
         }
+        if self.rest.is_empty() {
+            self.rest.extend_from_slice(&self.first);
+        }
+        self.rest.extend_from_slice(&data);
+        Ok(())
     }
-    if rest.is_empty() {
-        return Ok(first);
+
+    /// Answers from the cache, or gives what is to be done where it can't.
+    fn hit(self) -> Result<Response<Body>, Missed> {
+        let Self {
+            front,
+            asked,
+            parts,
+            body: _,
+            first,
+            rest,
+        } = self;
+        let body = match rest.is_empty() {
+            true => first,
+            false => rest.freeze(),
+        };
+        let message = wire::unframed(&body);
+        let found = message.and_then(|message| match asked {
+            Asked::Check => check(&front.answers, &message, &parts.headers),
+            Asked::BatchCheck => batch_check(&front.answers, message, &parts.headers),
+        });
+        let missed = match found {
+            Some(Ok(body)) => return Ok(answer(body)),
+            Some(Err(missed)) => Some(missed),
+            None => None,
+        };
+        Err(Box::pin(async move {
+            Ok(elsewhere(&front.answers, parts, body, missed).await)
+        }))
     }
-    let mut all = BytesMut::with_capacity(first.len() + rest.len());
-    all.extend_from_slice(&first);
-    all.extend_from_slice(&rest);
-    Ok(all.freeze())
 }
 
-async fn next(body: &mut Body) -> Option<Result<Frame<Bytes>, Status>> {
-    if body.is_end_stream() {
-        return None;
+/// An answer from the cache; `None` where only the server can answer.
+fn check(
+    answers: &Arc<Answers>,
+    message: &Bytes,
+    headers: &HeaderMap,
+) -> Option<Result<Bytes, Miss>> {
+    let question = Question::read(message, headers)?;
+    let hit = answers.hit(&question);
+    Some(hit.ok_or(Miss::Check(question)))
+}
+
+/// As [`check`].
+fn batch_check(
+    answers: &Arc<Answers>,
+    message: Bytes,
+    headers: &HeaderMap,
+) -> Option<Result<Bytes, Miss>> {
+    let batch = Batch::read(&message, headers)?;
+    let hit = answers.batch_hit(&batch);
+    Some(hit.ok_or(Miss::BatchCheck(batch, message)))
+}
+
+/// What the cache could answer and does not.
+enum Miss {
+    Check(Question),
+    BatchCheck(Batch, Bytes),
+}
+
+/// Has the server answer; `None` where it alone can.
+async fn elsewhere(
+    answers: &Arc<Answers>,
+    parts: Parts,
+    body: Bytes,
+    missed: Option<Miss>,
+) -> Response<Body> {
+    let deadline = deadline(&parts.headers);
+    let answered = match missed {
+        Some(Miss::Check(question)) => answers.miss(&question, &parts.headers, deadline).await,
+        Some(Miss::BatchCheck(batch, message)) => {
+            let headers = &parts.headers;
+            (answers.batch_miss(&batch, &message, headers, deadline)).await
+        }
+        None => {
+            answers.counters.bypassed.add();
+            let request = Request::from_parts(parts, Body::new(Whole::request(body)));
+            return answers.upstream.pass(request, deadline).await;
+        }
+    };
+    match answered {
+        Ok(body) => answer(body),
+        Err(status) => status.into_http(),
     }
-    std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+}
+
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
+    grpc_timeout(headers).and_then(|span: Duration| Instant::now().checked_add(span))
 }
 
 fn answer(body: Bytes) -> Response<Body> {
@@ -220,10 +317,5 @@ impl http_body::Body for Whole {
 
     fn is_end_stream(&self) -> bool {
         self.data.is_none() && self.trailers.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let size = self.data.as_ref().map_or(0, Bytes::len);
-        SizeHint::with_exact(u64::try_from(size).unwrap_or(u64::MAX))
     }
 }

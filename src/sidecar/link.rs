@@ -127,6 +127,7 @@ impl Link {
                             wake.notify_one();
                         }
                     }
+                    Step::Beat => wake.notify_one(),
                     Step::Forgotten => {
                         self.counters.resets.add();
                         tracing::info!("the history is another one: all answers are forgotten");

@@ -1,7 +1,7 @@
 //! Which requests a cache can answer, and under what key.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 
 use super::entry::{AsKey, Key};
@@ -12,7 +12,7 @@ use crate::revision::Token;
 /// A question that may be in the cache.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
-    credentials: Bytes,
+    credentials: Option<HeaderValue>,
     /// The request without `consistency` and `with_dependencies`.
     asked: Bytes,
     /// What the caller wants at least.
@@ -25,6 +25,14 @@ impl Question {
     /// Reads a request. `None` where only the server can answer: it holds contextual tuples, asks
     /// for one revision or the confirmed newest, is malformed, or says something unknown here.
     pub(super) fn read(message: &Bytes, headers: &HeaderMap) -> Option<Self> {
+        if is_plain(message) {
+            return Some(Self {
+                credentials: credentials(headers),
+                asked: message.clone(),
+                least: None,
+                with_keys: false,
+            });
+        }
         let request = proto::CheckRequest::decode(message.clone()).ok()?;
         // A field of a newer version, which may mean anything, is lost in decoding.
         if request.encoded_len() != message.len() {
@@ -42,35 +50,78 @@ impl Question {
         if !contextual_tuples.is_empty() {
             return None;
         }
-        let is_plain = context.is_none() && consistency.is_none() && !with_dependencies;
-        let asked = match is_plain {
-            true => message.clone(),
-            // In one order whatever the client's: that of a map is any.
-            false => encoded(subject, permission, resource, context),
-        };
         Some(Self {
             credentials: credentials(headers),
-            asked,
+            // In one order whatever the client's: that of a map is any.
+            asked: encoded(subject, permission, resource, context),
             least: least(consistency)?,
             with_keys: with_dependencies,
         })
     }
 
+    /// A question of a batch, without what the batch says of all.
+    pub(super) fn of_batch(batch: &Batch, asked: Bytes) -> Self {
+        Self {
+            credentials: batch.credentials.clone(),
+            asked,
+            least: None,
+            with_keys: false,
+        }
+    }
+
     /// What it is looked for under.
     pub(super) fn as_key(&self) -> AsKey<'_> {
-        AsKey(&self.credentials, &self.asked)
+        as_key(self.credentials.as_ref(), &self.asked)
     }
 
     /// What it is kept under; in buffers of its own, since a request's may be much larger.
     pub(super) fn key(&self) -> Key {
-        let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-        Key::new(own(&self.credentials), own(&self.asked))
+        key(self.credentials.as_ref(), &self.asked)
+    }
+
+    /// What the caller says who it is with.
+    pub(super) fn credentials(&self) -> Option<&HeaderValue> {
+        self.credentials.as_ref()
     }
 
     /// The encoded request.
     pub(super) fn message(&self) -> &Bytes {
         &self.asked
     }
+}
+
+/// Whether a message is subject, permission and resource and nothing else, encoded as all encoders
+/// do it: then it is its own key, and need not be taken apart. Others may be as plain; they are
+/// taken apart.
+fn is_plain(message: &[u8]) -> bool {
+    let mut rest = message;
+    for field in 1..=3_u8 {
+        // A tag with the wire type of a length, and a length of one byte.
+        let &[tag, length, ref after @ ..] = rest else {
+            return false;
+        };
+        if tag != field << 3 | 2 || length == 0 || length > 127 {
+            return false;
+        }
+        let Some((text, after)) = after.split_at_checked(usize::from(length)) else {
+            return false;
+        };
+        if std::str::from_utf8(text).is_err() {
+            return false;
+        }
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+fn as_key<'a>(credentials: Option<&'a HeaderValue>, asked: &'a [u8]) -> AsKey<'a> {
+    AsKey(credentials.map_or(&[], HeaderValue::as_bytes), asked)
+}
+
+fn key(credentials: Option<&HeaderValue>, asked: &[u8]) -> Key {
+    let AsKey(credentials, asked) = as_key(credentials, asked);
+    let own = Bytes::copy_from_slice;
+    Key::new(own(credentials), own(asked))
 }
 
 /// What is asked of the revision: the newest (`Some(None)`), or at least one. `None` where a
@@ -88,16 +139,15 @@ pub(super) fn least(consistency: Option<proto::Consistency>) -> Option<Option<To
 }
 
 /// What callers say who they are with.
-pub(super) fn credentials(headers: &HeaderMap) -> Bytes {
-    let named = headers.get(http::header::AUTHORIZATION);
-    named.map_or_else(Bytes::new, |value| Bytes::copy_from_slice(value.as_bytes()))
+fn credentials(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(http::header::AUTHORIZATION).cloned()
 }
 
 /// A batch that may be in the cache.
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) items: Vec<Bytes>,
-    pub(super) credentials: Bytes,
+    credentials: Option<HeaderValue>,
     pub(super) least: Option<Token>,
     pub(super) with_keys: bool,
 }
@@ -129,6 +179,16 @@ impl Batch {
             least: least(consistency)?,
             with_keys: with_dependencies,
         })
+    }
+
+    /// What an item is looked for under.
+    pub(super) fn as_key<'a>(&'a self, item: &'a Bytes) -> AsKey<'a> {
+        as_key(self.credentials.as_ref(), item)
+    }
+
+    /// What an item is kept under.
+    pub(super) fn key(&self, item: &Bytes) -> Key {
+        key(self.credentials.as_ref(), item)
     }
 }
 

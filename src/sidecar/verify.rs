@@ -2,7 +2,6 @@
 //! watched in production. A difference is a defect.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -23,12 +22,11 @@ const AT_ONCE: usize = 16;
 /// An answer whose time is nearly over may be another one when the question arrives.
 const NEARLY_OVER: Duration = Duration::from_secs(5);
 
-/// See the module.
-#[derive(Clone, Debug)]
+/// Which hits are asked again: every so many of a thread's, those in batches among them.
+#[derive(Debug)]
 pub(super) struct Verifier {
     /// Every how many hits; 0: never.
     one_in: u64,
-    hits: Arc<AtomicU64>,
     turns: Arc<Semaphore>,
 }
 
@@ -36,36 +34,46 @@ impl Verifier {
     pub(super) fn new(one_in: u64) -> Self {
         Self {
             one_in,
-            hits: Arc::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
-    /// Asks again, behind the caller's back, where it is this hit's turn.
-    pub(super) fn sample(
-        &self,
-        answers: &Answers,
-        question: &Question,
+    /// Whether it is the turn of the hit that follows `before` others.
+    pub(super) fn is_due(&self, before: u64) -> bool {
+        self.one_in > 0 && (before + 1).is_multiple_of(self.one_in)
+    }
+
+    /// Those of a batch of `count` whose turn it is, by their place.
+    pub(super) fn due_among(&self, before: u64, count: usize) -> impl Iterator<Item = usize> {
+        let (one_in, turns) = (self.one_in.max(1), self.one_in.min(1));
+        let first = usize::try_from(one_in - 1 - before % one_in).unwrap_or(usize::MAX);
+        let apart = usize::try_from(one_in).unwrap_or(usize::MAX);
+        // None at all where none is ever due.
+        let end = count * usize::try_from(turns).unwrap_or(0);
+        (first..end).step_by(apart)
+    }
+}
+
+impl Answers {
+    /// Asks again, behind the caller's back, unless enough is asked already.
+    pub(super) fn verify(
+        self: &Arc<Self>,
+        question: Question,
         entry: &Arc<Entry>,
         given: &Given,
         epoch: Epoch,
     ) {
-        if self.one_in == 0 {
+        if given.valid_for.is_some_and(|left| left < NEARLY_OVER) {
             return;
         }
-        let turn = self.hits.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_due = turn.is_multiple_of(self.one_in);
-        if !is_due || given.valid_for.is_some_and(|left| left < NEARLY_OVER) {
-            return;
-        }
-        let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
+        let Ok(turn) = Arc::clone(&self.verifier.turns).try_acquire_owned() else {
             return;
         };
         let at = Token {
             revision: given.revision,
             epoch,
         };
-        let (answers, question, entry) = (answers.clone(), question.clone(), Arc::clone(entry));
+        let (answers, entry) = (Arc::clone(self), Arc::clone(entry));
         tokio::spawn(async move {
             verify(&answers, &question, &entry, at).await;
             drop(turn);
@@ -119,11 +127,35 @@ fn meaning(response: proto::CheckResponse) -> impl PartialEq + std::fmt::Debug {
 /// The credentials alone: the caller's other headers are gone.
 impl Question {
     fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        let credentials = http::HeaderValue::from_bytes(self.as_key().0);
-        if let (false, Ok(value)) = (self.as_key().0.is_empty(), credentials) {
-            headers.insert(http::header::AUTHORIZATION, value);
+        let named = self.credentials().cloned();
+        let named = named.map(|value| (http::header::AUTHORIZATION, value));
+        named.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_so_many_are_due_alone_or_in_batches() {
+        // one in, hits before, of so many: the places
+        let cases: [(u64, u64, usize, &[usize]); 8] = [
+            (0, 0, 5, &[]),
+            (1, 7, 3, &[0, 1, 2]),
+            (3, 0, 2, &[]),
+            (3, 0, 7, &[2, 5]),
+            (3, 2, 7, &[0, 3, 6]),
+            (3, 4, 2, &[1]),
+            (1_000, 999, 1, &[0]),
+            (1_000, 998, 1, &[]),
+        ];
+        for (one_in, before, count, expected) in cases {
+            let verifier = Verifier::new(one_in);
+            let due: Vec<usize> = verifier.due_among(before, count).collect();
+            assert_eq!(due, expected, "{one_in} {before} {count}");
+            let alone = (0..count as u64).filter(|at| verifier.is_due(before + at));
+            assert!(alone.eq(expected.iter().map(|at| *at as u64)), "{one_in}");
         }
-        headers
     }
 }

@@ -8,7 +8,7 @@ use super::cache::Given;
 use super::entry::Entry;
 use crate::api::proto;
 use crate::api::proto::consistency::Requirement;
-use crate::revision::{Epoch, Token};
+use crate::revision::Token;
 
 /// A flag and a length stand before each message of a gRPC body.
 const HEADER: usize = 5;
@@ -100,8 +100,7 @@ fn within(
         }
         let mut changed = BytesMut::with_capacity(contents.len());
         inner(contents, &mut changed)?;
-        prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, out);
-        put_varint(changed.len(), out);
+        put_header(tag, changed.len(), out);
         out.put_slice(&changed);
         Some(())
     })
@@ -133,29 +132,80 @@ fn each_field(message: &[u8], mut take: impl FnMut(u32, &[u8], &[u8]) -> Option<
     Some(())
 }
 
+/// A revision as text, in place: `1042@9f3ac1`.
+pub(super) struct TokenText {
+    digits: [u8; Self::MOST],
+    begins: usize,
+}
+
+impl TokenText {
+    /// The digits of two 64-bit numbers, decimal and hexadecimal, and what stands between them.
+    const MOST: usize = 20 + 1 + 16;
+
+    pub(super) fn of(token: Token) -> Self {
+        let mut text = Self {
+            digits: [0; Self::MOST],
+            begins: Self::MOST,
+        };
+        let Token { revision, epoch } = token;
+        text.put_number(epoch.0, 16, 6);
+        text.put(b'@');
+        text.put_number(revision.0, 10, 1);
+        text
+    }
+
+    /// Before what stands already.
+    fn put(&mut self, byte: u8) {
+        self.begins = self.begins.saturating_sub(1);
+        if let Some(place) = self.digits.get_mut(self.begins) {
+            *place = byte;
+        }
+    }
+
+    fn put_number(&mut self, mut number: u64, base: u64, fewest: usize) {
+        let mut count = 0;
+        while number > 0 || count < fewest {
+            let digit = u8::try_from(number % base).unwrap_or(0);
+            self.put(if digit < 10 {
+                b'0' + digit
+            } else {
+                b'a' - 10 + digit
+            });
+            number /= base;
+            count += 1;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.digits.get(self.begins..).unwrap_or_default()
+    }
+}
+
 /// The length of what is given, and writing it: a kept answer with what it is given with.
 pub(super) struct Answer<'a> {
     body: &'a Bytes,
+    at: &'a [u8],
+    /// Empty unless time or the caller wants it.
     more: proto::CheckResponse,
 }
 
 impl<'a> Answer<'a> {
     /// `at` is left out where the revision is the whole batch's.
-    pub(super) fn new(entry: &'a Entry, given: &Given, at: Option<Epoch>, with_keys: bool) -> Self {
-        let token = |epoch| Token {
-            revision: given.revision,
-            epoch,
-        };
-        let valid_for = given.valid_for.and_then(|span| span.try_into().ok());
+    pub(super) fn new(
+        entry: &'a Entry,
+        given: &Given,
+        at: Option<&'a TokenText>,
+        with_keys: bool,
+    ) -> Self {
         let keys = match with_keys {
             true => entry.keys.to_vec(),
             false => Vec::new(),
         };
         Self {
             body: &entry.body,
+            at: at.map_or(&[], TokenText::as_bytes),
             more: proto::CheckResponse {
-                revision: at.map_or_else(String::new, |epoch| token(epoch).to_string()),
-                valid_for,
+                valid_for: given.valid_for.and_then(|span| span.try_into().ok()),
                 dependencies: keys,
                 ..proto::CheckResponse::default()
             },
@@ -163,26 +213,35 @@ impl<'a> Answer<'a> {
     }
 
     pub(super) fn size(&self) -> usize {
-        self.body.len() + self.more.encoded_len()
+        let at = match self.at.len() {
+            0 => 0,
+            length => 2 + length,
+        };
+        self.body.len() + at + self.more.encoded_len()
     }
 
     pub(super) fn put(&self, out: &mut BytesMut) {
         out.put_slice(self.body);
+        if !self.at.is_empty() {
+            put_header(REVISION, self.at.len(), out);
+            out.put_slice(self.at);
+        }
         put(&self.more, out);
     }
 
     /// As `BatchCheckResponse.results`, at their end.
     pub(super) fn put_as_result(&self, out: &mut BytesMut) {
-        let field = |tag, length: usize, out: &mut BytesMut| {
-            prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, out);
-            put_varint(length, out);
-        };
         let size = self.size();
         let outer = size + prost::encoding::encoded_len_varint(size as u64) + 1;
-        field(RESULTS, outer, out);
-        field(RESPONSE, size, out);
+        put_header(RESULTS, outer, out);
+        put_header(RESPONSE, size, out);
         self.put(out);
     }
+}
+
+fn put_header(tag: u32, length: usize, out: &mut BytesMut) {
+    prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, out);
+    put_varint(length, out);
 }
 
 fn put_varint(value: usize, out: &mut BytesMut) {
@@ -268,6 +327,21 @@ mod tests {
         for bytes in [&[0xff][..], &[0x0a, 9, 1], &[0x0b], &[0x08]] {
             assert_eq!(kept(bytes), None, "{bytes:?}");
             assert_eq!(batch_without_keys(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_revision_reads_as_everywhere() {
+        use crate::revision::{Epoch, Revision};
+        for revision in [0, 7, 1_042, u64::MAX] {
+            for epoch in [1, 0x9f_3ac1, 0x1_0000_0000, u64::MAX] {
+                let token = Token {
+                    revision: Revision(revision),
+                    epoch: Epoch(epoch),
+                };
+                let text = TokenText::of(token);
+                assert_eq!(text.as_bytes(), token.to_string().as_bytes());
+            }
         }
     }
 

@@ -23,7 +23,7 @@ const SIDECARS: usize = 3;
 const STEPS: usize = 400;
 const QUESTIONS: usize = 8;
 
-fn setting(name: &str, default: u64) -> u64 {
+pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
@@ -178,19 +178,7 @@ impl History {
     async fn batch(&mut self) {
         let from = self.dice.below(QUESTIONS - 1);
         let requests = self.questions[from..from + 2].to_vec();
-        let items = requests
-            .iter()
-            .cloned()
-            .map(|request| proto::batch_check_request::Item {
-                subject: request.subject,
-                permission: request.permission,
-                resource: request.resource,
-                context: request.context,
-            });
-        let batch = proto::BatchCheckRequest {
-            items: items.collect(),
-            ..proto::BatchCheckRequest::default()
-        };
+        let batch = batch_of(&requests);
         let channel = self.dice.pick(&self.besides).channel.clone();
         let said = CheckServiceClient::new(channel)
             .batch_check(batch)
@@ -211,33 +199,53 @@ impl History {
         said: proto::CheckResponse,
         revision: String,
     ) {
-        let exactly = proto::CheckRequest {
-            consistency: Some(proto::Consistency {
-                requirement: Some(Requirement::Exactly(revision)),
-            }),
-            ..request
-        };
-        let right = crate::check(&self.server.channel, exactly.clone())
-            .await
-            .unwrap();
-        let meaning = |response: &proto::CheckResponse| {
-            let locks: Vec<_> = response
-                .locks
-                .iter()
-                .map(|lock| lock.lock_id.clone())
-                .collect();
-            let missing = response.missing_context.clone();
-            (response.decision, response.denial_reason, locks, missing)
-        };
-        assert_eq!(
-            meaning(&said),
-            meaning(&right),
-            "seed {}\n{}\n{exactly:?}\nsaid {said:?}\nright {right:?}",
-            self.seed,
-            self.world.schema_text(),
-        );
+        let schema = format!("seed {}\n{}", self.seed, self.world.schema_text());
+        compare(&self.server, &schema, request, said, revision).await;
         self.compared += 1;
     }
+}
+
+/// The questions as one batch.
+pub fn batch_of(requests: &[proto::CheckRequest]) -> proto::BatchCheckRequest {
+    let items = requests.iter().cloned();
+    let items = items.map(|request| proto::batch_check_request::Item {
+        subject: request.subject,
+        permission: request.permission,
+        resource: request.resource,
+        context: request.context,
+    });
+    proto::BatchCheckRequest {
+        items: items.collect(),
+        ..proto::BatchCheckRequest::default()
+    }
+}
+
+/// What a sidecar said of `revision` is what the server says of it.
+pub async fn compare(
+    server: &Server,
+    schema: &str,
+    request: proto::CheckRequest,
+    said: proto::CheckResponse,
+    revision: String,
+) {
+    let exactly = proto::CheckRequest {
+        consistency: Some(proto::Consistency {
+            requirement: Some(Requirement::Exactly(revision)),
+        }),
+        ..request
+    };
+    let right = (crate::check(&server.channel, exactly.clone()).await).unwrap();
+    let meaning = |response: &proto::CheckResponse| {
+        let locks = response.locks.iter().map(|lock| lock.lock_id.clone());
+        let missing = response.missing_context.clone();
+        let locks: Vec<_> = locks.collect();
+        (response.decision, response.denial_reason, locks, missing)
+    };
+    assert_eq!(
+        meaning(&said),
+        meaning(&right),
+        "{schema}\n{exactly:?}\nsaid {said:?}\nright {right:?}",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -250,6 +250,31 @@ async fn a_hit_that_differs_from_the_servers_answer_is_counted() {
 }
 
 #[tokio::test]
+async fn hits_in_batches_are_asked_again_too() {
+    let fake = Fake::new().await;
+    let mut options = crate::options(&fake.uri);
+    options.verify_one_in = 2;
+    let beside = Beside::with(options).await;
+    beside.until_leased().await;
+    fake.seen.gate.add_permits(100);
+    let users = ["user:a", "user:b", "user:c"];
+    for user in users {
+        beside.check(question(user, "doc:1")).await.unwrap();
+    }
+    if let Ok(answer) = &mut *fake.seen.answer.lock().unwrap() {
+        answer.decision = proto::Decision::Denied.into();
+    }
+    let batch = crate::law::batch_of(&users.map(|user| question(user, "doc:1")));
+    let mut client = proto::check_service_client::CheckServiceClient::new(beside.channel.clone());
+    for _ in 0..2 {
+        client.batch_check(batch.clone()).await.unwrap();
+    }
+    assert_eq!(beside.counters.batched_hits.get(), 6);
+    eventually(async || (beside.counters.differences.get() == 3).then_some(())).await;
+    assert_eq!(beside.counters.hits.get(), 0);
+}
+
+#[tokio::test]
 async fn a_question_that_is_too_large_says_which_limit() {
     let fake = Fake::new().await;
     let mut options = crate::options(&fake.uri);
