@@ -31,6 +31,9 @@ const OLD_PART: u64 = 8;
 const STALE_BYTES: u64 = 8 << 20;
 /// How often it is looked whether they are.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How many states may wait to be freed. A state that finds no place is freed by the writer
+/// itself, which slows it to what freeing takes: memory stays bounded.
+const GRAVES: usize = 256;
 
 /// The states that readers can have. Written by the writer alone.
 pub(crate) struct Published {
@@ -38,7 +41,7 @@ pub(crate) struct Published {
     revision: watch::Sender<Revision>,
     history: Arc<Mutex<History>>,
     /// Where states go to be freed: dropping the last reference to a large one takes long.
-    graves: mpsc::Sender<Arc<State>>,
+    graves: mpsc::SyncSender<Arc<State>>,
 }
 
 /// The newest kept state that is not newer than a wanted one.
@@ -51,7 +54,7 @@ pub(crate) enum Found {
 
 impl Published {
     pub(crate) fn new(first: Arc<State>, clock: Clock) -> Self {
-        let (graves, freed) = mpsc::channel();
+        let (graves, freed) = mpsc::sync_channel(GRAVES);
         let (revision, _) = watch::channel(first.revision);
         let history = Arc::new(Mutex::new(History::new(Arc::clone(&first))));
         let aged = Arc::clone(&history);
@@ -96,7 +99,7 @@ impl Published {
         self.revision.send_replace(revision);
         for state in gone {
             // A failed send gives the state back, which frees it here.
-            drop(self.graves.send(state));
+            drop(self.graves.try_send(state));
         }
     }
 

@@ -161,6 +161,10 @@ pub struct Changes {
     registration: Registration,
     options: WatchOptions,
     visible: watch::Receiver<Revision>,
+    /// Of a cache: up to where it is to be told that it was sent all.
+    beats: watch::Receiver<Revision>,
+    /// The last of these that it was told.
+    told: Revision,
     ending: watch::Receiver<bool>,
     stage: Stage,
     /// The last revision that was given out.
@@ -214,6 +218,8 @@ impl Engine {
             engine: self.clone(),
             registration,
             visible: feed.visible(),
+            told: *feed.beats().borrow(),
+            beats: feed.beats(),
             ending,
             stage: Stage::Opening,
             at: Revision(0),
@@ -470,23 +476,39 @@ impl Changes {
             if visible > self.at {
                 return self.catch_up(visible).await;
             }
+            if self.is_awaited() {
+                return Ok(self.heartbeat());
+            }
             let quiet = self.said + self.engine.inner.heartbeat;
             let more = async {
                 tokio::select! {
                     more = self.visible.changed() => more,
+                    beat = self.beats.changed() => beat,
                     ending = self.ending.changed() => ending,
                 }
             };
             match timeout_at(quiet.into(), more).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(EngineError::ShuttingDown),
-                Err(_) => {
-                    return Ok(WatchEvent::Heartbeat {
-                        token: self.engine.newest().token_of(self.at),
-                        at: self.engine.now(),
-                    });
-                }
+                Err(_) => return Ok(self.heartbeat()),
             }
+        }
+    }
+
+    /// Whether a write has begun to wait for a commit that this cache was sent before.
+    fn is_awaited(&mut self) -> bool {
+        let awaited = *self.beats.borrow_and_update();
+        let is_due = self.told < awaited && awaited <= self.at;
+        if is_due {
+            self.told = awaited;
+        }
+        is_due && !self.options.watcher_id.is_empty()
+    }
+
+    fn heartbeat(&self) -> WatchEvent {
+        WatchEvent::Heartbeat {
+            token: self.engine.newest().token_of(self.at),
+            at: self.engine.now(),
         }
     }
 

@@ -19,6 +19,9 @@ use crate::time::BootTime;
 
 /// For how long commits are gathered after some went out.
 const GATHER: Duration = Duration::from_millis(2);
+/// How many pulses may wait for the thread that wakes watchers: more than the writer makes while
+/// that thread gathers. One that finds no place is not missed, since those before it wake as well.
+const PULSES: usize = 1_024;
 
 /// The live side of the log. Written by the writer, read by everybody.
 pub(crate) struct Feed {
@@ -33,14 +36,17 @@ pub(crate) struct Feed {
     acknowledged: watch::Sender<()>,
     ended: watch::Sender<bool>,
     clock: BootClock,
-    pulse: mpsc::Sender<Pulse>,
+    /// Up to where commits are published, watchers told or not.
+    newest: Arc<AtomicU64>,
+    /// The highest revision for which caches were told to acknowledge at once.
+    hurried: AtomicU64,
+    /// Wakes caches to say that all up to here was sent.
+    beats: watch::Sender<Revision>,
+    pulse: mpsc::SyncSender<Pulse>,
 }
 
-/// What the thread that wakes watchers is told: up to where, and what to free.
-struct Pulse {
-    newest: Revision,
-    _old: Arc<Recent>,
-}
+/// Tells the thread that wakes watchers that there is more, and brings it what to free.
+struct Pulse(#[expect(dead_code, reason = "only to be freed")] Arc<Recent>);
 
 struct Table {
     leases: Leases,
@@ -86,11 +92,12 @@ impl Feed {
         clock: BootClock,
     ) -> std::io::Result<Arc<Self>> {
         let (visible, _) = watch::channel(head);
-        let (pulse, pulses) = mpsc::channel();
-        let waking = visible.clone();
+        let (pulse, pulses) = mpsc::sync_channel(PULSES);
+        let newest = Arc::new(AtomicU64::new(head.0));
+        let (waking, published) = (visible.clone(), Arc::clone(&newest));
         std::thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || wake(&pulses, &waking))?;
+            .spawn(move || wake(&pulses, &published, &waking))?;
         Ok(Arc::new(Self {
             ring: Ring::default(),
             visible,
@@ -103,6 +110,9 @@ impl Feed {
             acknowledged: watch::Sender::new(()),
             ended: watch::Sender::new(false),
             clock,
+            newest,
+            hurried: AtomicU64::new(0),
+            beats: watch::Sender::new(Revision(0)),
             pulse,
         }))
     }
@@ -118,10 +128,15 @@ impl Feed {
     pub(crate) fn publish(&self, commits: Vec<Arc<LiveCommit>>) {
         let Some(last) = commits.last() else { return };
         let newest = last.position.revision;
+        let hurried = commits.iter().rev().find(|commit| commit.ack_now);
+        if let Some(commit) = hurried {
+            (self.hurried).fetch_max(commit.position.revision.0, Ordering::Relaxed);
+        }
         let is_watched = self.watchers.load(Ordering::Relaxed) > 0;
         let old = self.ring.push(commits, is_watched);
-        // Without its thread nobody would be woken; it ends with this sender only.
-        drop(self.pulse.send(Pulse { newest, _old: old }));
+        self.newest.store(newest.0, Ordering::Release);
+        // Where there is no place, what is old is freed here.
+        drop(self.pulse.try_send(Pulse(old)));
     }
 
     /// At most `most` published commits after `after`; `None` where they are to be read from the
@@ -190,10 +205,14 @@ impl Feed {
     pub(crate) async fn barrier(&self, revision: Revision, until: Instant) -> Vec<Arc<str>> {
         let mut acknowledged = self.acknowledged.subscribe();
         self.table().leases.barrier(revision);
+        let mut is_first = true;
         loop {
             let Some(wait) = self.wait_for(revision) else {
                 return Vec::new();
             };
+            if std::mem::take(&mut is_first) {
+                self.hurry(revision);
+            }
             let now = Instant::now();
             if now >= until {
                 return self.laggards(revision);
@@ -202,6 +221,20 @@ impl Feed {
             // Woken or not, it looks again.
             let _ = tokio::time::timeout_at(look.into(), acknowledged.changed()).await;
         }
+    }
+
+    /// Has caches acknowledge that wait for their next turn with what they have applied: those of
+    /// a commit that nobody waited for when it was sent.
+    fn hurry(&self, revision: Revision) {
+        let before = self.hurried.fetch_max(revision.0, Ordering::Relaxed);
+        if before < revision.0 {
+            self.beats.send_replace(revision);
+        }
+    }
+
+    /// Wakes when a cache that was sent all up to this is to say so with a heartbeat.
+    pub(crate) fn beats(&self) -> watch::Receiver<Revision> {
+        self.beats.subscribe()
     }
 
     /// Whether a barrier for `revision` has to wait: how long until it is to look again.
@@ -299,14 +332,15 @@ impl Drop for Registration {
     }
 }
 
-/// Wakes watchers at once for the first commit, and gathers those that follow closely.
-fn wake(pulses: &mpsc::Receiver<Pulse>, visible: &watch::Sender<Revision>) {
-    while let Ok(mut last) = pulses.recv() {
-        while let Ok(newer) = pulses.try_recv() {
-            last = newer;
-        }
-        visible.send_replace(last.newest);
-        drop(last);
+/// Wakes watchers at once for the first commit, and gathers those that follow closely. Without
+/// this thread nobody would be woken; it ends with the feed only.
+fn wake(pulses: &mpsc::Receiver<Pulse>, newest: &AtomicU64, visible: &watch::Sender<Revision>) {
+    while let Ok(first) = pulses.recv() {
+        let gathered: Vec<Pulse> = std::iter::once(first).chain(pulses.try_iter()).collect();
+        // Read after the pulses were taken: what is published later has a pulse of its own, or
+        // found one that is still waiting.
+        visible.send_replace(Revision(newest.load(Ordering::Acquire)));
+        drop(gathered);
         std::thread::sleep(GATHER);
     }
 }

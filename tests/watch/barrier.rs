@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use portcullis::engine::{Ack, Engine, Propagation};
+use portcullis::engine::{Ack, Engine, Propagation, WatchEvent, WatchOptions};
 use portcullis::revision::Token;
 use portcullis::store::Store as _;
 use tokio::task::JoinHandle;
 
 use crate::world::{keyed, open_with, schema, store, write};
-use crate::{BootClock, SOON, cache, commits, opened, token};
+use crate::{BootClock, SOON, cache, commits, next, opened, token};
 
 const LONG: Duration = SOON;
 
@@ -210,4 +210,40 @@ async fn who_is_behind_is_asked_to_hurry_too() {
     }
     let asked: Vec<bool> = came.iter().map(|commit| commit.ack_now).collect();
     assert_eq!(asked, [false, true]);
+}
+
+/// A commit that nobody waited for is acknowledged at a cache's next turn; a write that finds it
+/// standing, and waits, does not wait for that turn.
+#[tokio::test]
+async fn a_write_that_changes_nothing_has_caches_hurry_too() {
+    let mut options = BootClock::default().options();
+    options.heartbeat = SOON * 100;
+    let engine = open_with(Box::new(store()), options).await;
+    let (mut plain, _) = opened(&engine, WatchOptions::default()).await;
+    let (mut changes, session) = opened(&engine, cache("a")).await;
+    ack(&engine, "a", &session, token(1)).await;
+    let unheard = write(&["+doc:1#viewer@user:u"]);
+    engine.write(unheard, None).await.unwrap();
+    assert!(!commits(&mut changes).await[0].ack_now);
+    let write = sent(&engine, waiting(&["+doc:1#viewer@user:u"], LONG));
+    match next(&mut changes).await {
+        WatchEvent::Heartbeat { token: at, .. } => assert_eq!(at, token(2)),
+        other => panic!("{other:?}"),
+    }
+    assert!(!write.is_finished());
+    ack(&engine, "a", &session, token(2)).await;
+    assert_eq!(write.await.unwrap(), complete());
+    // Once is enough, and whoever holds no lease is not told at all.
+    let short = Duration::from_millis(1);
+    assert_eq!(
+        did(&engine, waiting(&["+doc:1#viewer@user:u"], short)).await,
+        complete()
+    );
+    engine
+        .write(crate::world::write(&["-doc:1#viewer@user:u"]), None)
+        .await
+        .unwrap();
+    assert_eq!(commits(&mut changes).await[0].position.revision.0, 3);
+    let told = commits(&mut plain).await.len();
+    assert!(told >= 1);
 }

@@ -80,10 +80,14 @@ impl Stream {
         message.expect("it ended").event.unwrap()
     }
 
+    /// The next commit. On a busy machine heartbeats may come before it.
     async fn commit(&mut self) -> proto::Commit {
-        match self.next().await {
-            Event::Commit(commit) => commit,
-            other => panic!("{other:?}"),
+        loop {
+            match self.next().await {
+                Event::Commit(commit) => return commit,
+                Event::Heartbeat(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 }
