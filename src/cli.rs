@@ -25,6 +25,7 @@ mod health;
 mod import;
 mod lists;
 mod locks;
+mod metrics;
 mod output;
 mod pattern;
 mod permissions;

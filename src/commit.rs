@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
+use crate::counter::{Counter, Spans};
 use crate::plan::{self, Action, Command, Limits, Refusal, WriteOptions, Written};
 use crate::revision::Revision;
 use crate::state::{Commit, State};
@@ -87,6 +88,15 @@ pub enum WriteError {
 
 type Answer = Result<Written, WriteError>;
 
+/// What a writer counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Commits that became durable.
+    pub commits: Counter,
+    /// How long the log took for each batch of them.
+    pub appends: Spans,
+}
+
 /// A command, and who waits for its answer: nobody for those that the writer makes itself.
 pub(crate) struct Job {
     pub(crate) command: Command,
@@ -136,6 +146,14 @@ impl Latch {
     }
 }
 
+impl Counts {
+    fn durable(&self, commits: usize, took: Duration) {
+        self.commits
+            .add_many(u64::try_from(commits).unwrap_or(u64::MAX));
+        self.appends.add(took);
+    }
+}
+
 impl Armed<'_> {
     fn disarm(mut self) {
         self.0 = None;
@@ -157,6 +175,7 @@ pub(crate) struct Setup {
     pub(crate) published: Arc<Published>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) latch: Arc<Latch>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     /// How often it looks whether something has expired, at most.
@@ -195,6 +214,7 @@ struct Writer {
     published: Arc<Published>,
     feed: Arc<Feed>,
     latch: Arc<Latch>,
+    counts: Arc<Counts>,
     clock: Clock,
     limits: Limits,
     expiry_poll: Duration,
@@ -238,6 +258,7 @@ impl Writer {
             published: setup.published,
             feed: setup.feed,
             latch: setup.latch,
+            counts: setup.counts,
             clock: setup.clock,
             limits: setup.limits,
             expiry_poll: setup.expiry_poll,
@@ -274,8 +295,10 @@ impl Writer {
         }
         let latch = Arc::clone(&self.latch);
         let armed = latch.arm();
+        let begun = Instant::now();
         match self.store.append(self.position(), &batch.commits) {
             Appended::Durable(positions) => {
+                self.counts.durable(positions.len(), begun.elapsed());
                 let answers = self.publish(batch, &positions);
                 armed.disarm();
                 answer_all(answers);

@@ -26,6 +26,7 @@ use crate::watch::feed::Feed;
 use crate::watch::leases::Leases;
 use crate::watch::{BootClock, boot_clock};
 
+mod counts;
 mod cursor;
 mod error;
 mod export;
@@ -38,6 +39,7 @@ mod rows;
 mod states;
 mod watching;
 
+pub use self::counts::Counts;
 pub use self::error::{EngineError, OpenError};
 pub use self::export::Export;
 pub use self::held::RolesHeld;
@@ -133,6 +135,7 @@ struct Inner {
     /// One permit for each stream that reads the log at the same time.
     log_readers: Semaphore,
     heartbeat: Duration,
+    counts: Counts,
 }
 
 /// The schema at one revision.
@@ -180,6 +183,7 @@ impl Engine {
             Arc::clone(&options.clock),
         ));
         let latch = Arc::new(Latch::new());
+        let counts = Counts::default();
         let feed = start_feed(&state, &options).map_err(OpenError::Thread)?;
         let (to_writer, inbox) = mpsc::channel(options.queue.max(1));
         commit::start(Setup {
@@ -188,6 +192,7 @@ impl Engine {
             published: Arc::clone(&published),
             feed: Arc::clone(&feed),
             latch: Arc::clone(&latch),
+            counts: Arc::clone(&counts.writer),
             clock: Arc::clone(&options.clock),
             limits: options.limits.clone(),
             expiry_poll: options.expiry_poll,
@@ -217,6 +222,7 @@ impl Engine {
                 lease_noted: OnceCell::new(),
                 log_readers: Semaphore::new(processors()),
                 heartbeat: options.heartbeat,
+                counts,
             }),
         })
     }
@@ -235,6 +241,7 @@ impl Engine {
         let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
         let ground = (facts, self.now());
         let answer = self.evaluate(ground, question, deadline).await?;
+        self.inner.counts.question(&answer);
         Ok((answer.map_err(EngineError::Check)?, state.token()))
     }
 
@@ -267,7 +274,9 @@ impl Engine {
             }
             for question in piece {
                 let ground = (facts, now);
-                answers.push(self.evaluate(ground, question, deadline).await?);
+                let answer = self.evaluate(ground, question, deadline).await?;
+                self.inner.counts.question(&answer);
+                answers.push(answer);
             }
             tokio::task::yield_now().await;
         }
@@ -285,10 +294,12 @@ impl Engine {
     ) -> Result<Written, EngineError> {
         let options = &command.options;
         let wait = options.wait_for_watchers.filter(|_| !options.dry_run);
-        let mut written = match command.action {
-            Action::RevokeMatching { .. } => self.revoke_matching(command, deadline).await?,
-            _ => self.submit(command, deadline).await?,
+        let written = match command.action {
+            Action::RevokeMatching { .. } => self.revoke_matching(command, deadline).await,
+            _ => self.submit(command, deadline).await,
         };
+        self.inner.counts.write(&written);
+        let mut written = written?;
         written.propagation = match wait {
             Some(wait) => {
                 let revision = written.token.revision;
@@ -379,6 +390,11 @@ impl Engine {
             has_schema: state.schema.is_some(),
             writable: self.inner.latch.problem().is_none(),
         }
+    }
+
+    /// What it has counted.
+    pub fn counts(&self) -> &Counts {
+        &self.inner.counts
     }
 
     /// Why writes are no longer taken, once they are not: for health. `None` until then.

@@ -7,6 +7,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::TryInitError;
 
+pub mod metrics;
+
 /// What is logged: a level, or a list such as `info,portcullis=debug`.
 #[derive(Clone, Debug)]
 pub struct Filter(EnvFilter);

@@ -7,8 +7,9 @@ use crate::schema::Schema;
 use crate::server::ListenAddress;
 use crate::templates::{self, Template};
 
-/// Each line's name and what it says.
-pub(super) type Rows = Vec<(&'static str, String)>;
+/// A line's name and what it says.
+pub(super) type Row = (&'static str, String);
+pub(super) type Rows = Vec<Row>;
 
 /// As text, or as one JSON object.
 pub(super) fn give(rows: &Rows, output: Output) -> anyhow::Result<()> {

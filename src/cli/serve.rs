@@ -10,6 +10,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
+use super::metrics::Metrics;
 use super::output::Output;
 use super::{Exit, Usage, banner, read_file, values};
 use crate::engine::{Engine, EngineError, EngineOptions, Keeping};
@@ -18,7 +19,7 @@ use crate::plan::{self, Action, Command, Operation, Update, WriteOptions};
 use crate::revision::{Consistency, Epoch};
 use crate::server::{self, ListenAddress, ServeOptions};
 use crate::store::{MemoryStore, Store, sled::SledStore};
-use crate::telemetry;
+use crate::telemetry::{self, metrics::OfEngine};
 use crate::templates::{self, Template};
 
 /// Serves: answers questions and takes writes over gRPC.
@@ -54,6 +55,8 @@ pub(super) struct Serve {
     lease: Duration,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    metrics: Metrics,
     /// What to log, to standard error: error, warn, info, debug, or portcullis=debug,info
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: telemetry::Filter,
@@ -135,6 +138,7 @@ impl Serve {
     async fn serve(self, output: Output) -> anyhow::Result<Exit> {
         let open = server::may_listen(&self.listen, false, self.open)
             .map_err(|error| Usage(error.to_string()))?;
+        let metrics = self.metrics.bind(self.open).await?;
         let wanted = self.wanted_schema()?;
         let ended = server::signals()?;
         let mut listeners = Vec::new();
@@ -145,8 +149,13 @@ impl Serve {
         let (addresses, options) = (bound?, self.serve_options());
         let mut failed = None;
         let opening = async {
-            let opened = self.open_engine(wanted, &addresses, open, output).await;
-            opened.map_err(|error| failed = Some(error)).ok()
+            let at = metrics.as_ref().map(|endpoint| &endpoint.row);
+            let opened = (self.open_engine(wanted, (&addresses, at), open, output)).await;
+            let engine = opened.map_err(|error| failed = Some(error)).ok()?;
+            if let Some(endpoint) = metrics {
+                endpoint.give(OfEngine(engine.clone()));
+            }
+            Some(engine)
         };
         server::serve_opening(opening, listeners, options, ended).await?;
         failed.map_or(Ok(Exit::Done), Err)
@@ -156,7 +165,7 @@ impl Serve {
     async fn open_engine(
         &self,
         wanted: Option<Arc<str>>,
-        addresses: &[ListenAddress],
+        (addresses, metrics): (&[ListenAddress], Option<&banner::Row>),
         open: Option<&'static str>,
         output: Output,
     ) -> anyhow::Result<Engine> {
@@ -166,7 +175,9 @@ impl Serve {
         let engine = opened.await??;
         let told = async {
             self.begin(&engine, wanted).await?.tell(output)?;
-            let rows = banner::rows(&engine, addresses, &self.kept().to_string(), open).await?;
+            let kept = self.kept().to_string();
+            let mut rows = banner::rows(&engine, addresses, &kept, open).await?;
+            rows.extend(metrics.cloned());
             banner::give(&rows, output)
         };
         if let Err(error) = told.await {

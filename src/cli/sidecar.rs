@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::metrics::Metrics;
 use super::output::Output;
 use super::{Exit, Usage, banner, values};
 use crate::server::{self, ListenAddress, Listener};
 use crate::sidecar::cache::Size;
 use crate::sidecar::{self, SidecarOptions};
-use crate::telemetry;
+use crate::telemetry::{self, metrics::OfSidecar};
 
 /// Answers Check and BatchCheck next to the application, from a cache; passes all else on.
 #[derive(Args, Debug)]
@@ -51,6 +52,8 @@ pub(super) struct Sidecar {
     /// How long requests under way may take to end when the sidecar is told to stop
     #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = values::span)]
     drain: Duration,
+    #[command(flatten)]
+    metrics: Metrics,
     /// What to log, to standard error: error, warn, info, debug, or portcullis=debug,info
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: telemetry::Filter,
@@ -93,6 +96,7 @@ impl Sidecar {
     }
 
     async fn serve(self, options: SidecarOptions, output: Output) -> anyhow::Result<Exit> {
+        let metrics = self.metrics.bind(self.open).await?;
         let ended = server::signals()?;
         let mut listeners = Vec::new();
         for address in &self.listen {
@@ -103,13 +107,17 @@ impl Sidecar {
             .map(Listener::address)
             .collect::<Result<_, _>>()?;
         let listening: Vec<_> = addresses.iter().map(banner::reached_at).collect();
-        let rows = vec![
+        let mut rows = vec![
             ("listening", listening.join(", ")),
             ("upstream", self.upstream.to_string()),
             ("watcher", options.watcher_id.clone()),
         ];
+        rows.extend(metrics.as_ref().map(|endpoint| endpoint.row.clone()));
         banner::give(&rows, output)?;
         let running = sidecar::Sidecar::start(options);
+        if let Some(endpoint) = metrics {
+            endpoint.give(OfSidecar(running.readings()));
+        }
         running.serve(listeners, ended).await;
         Ok(Exit::Done)
     }

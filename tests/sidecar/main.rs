@@ -32,6 +32,8 @@ mod answers;
 mod fake;
 mod faults;
 mod law;
+mod law_at_work;
+mod metrics;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 mod passing;
