@@ -38,7 +38,7 @@ use group::Head;
 use segment::Segment;
 
 /// The function that hashes objects and makes dependency keys; a new one gets a new number.
-pub const KEY_VERSION: u32 = 2;
+pub const KEY_VERSION: u32 = 3;
 
 const SEGMENTS: usize = 64;
 /// A delta is merged once it has a twentieth of the tuples, within these bounds.

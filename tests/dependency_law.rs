@@ -76,19 +76,24 @@ impl History {
         }
     }
 
-    /// The key of the wildcard of the subject's type. Of a plain subject's answers it is in those
+    /// The keys of the wildcard of the subject's type. Of a plain subject's answers one is in those
     /// alone that rest on a search from the subject's side which came to its end.
-    fn wildcard_key(&self, subject: Subject) -> Option<u64> {
+    fn wildcard_keys(&self, subject: Subject) -> Vec<u64> {
         let Subject::Object(Object { kind, .. }) = subject else {
-            return None;
+            return Vec::new();
         };
         let named = |resource: &str| {
             let text = format!("{resource}#r@{}:*", self.world.types[kind].name);
             self.real.keys(&[Change::Granted(text.parse().unwrap())])
         };
-        let other = named("doc:two").unwrap();
-        let both = |key: &u64| other.contains(key);
-        named("doc:one").unwrap().into_iter().find(both)
+        let of_type = |name: &str| {
+            let other = named(&format!("{name}:two")).unwrap();
+            let both = named(&format!("{name}:one")).unwrap().into_iter();
+            both.filter(move |key| other.contains(key))
+        };
+        (self.world.types.iter())
+            .flat_map(|one| of_type(&one.name))
+            .collect()
     }
 
     /// Asks until enough answers are kept.
@@ -108,10 +113,10 @@ impl History {
             if let Ok(answer) = said
                 && !answer.uncacheable
             {
-                let key = self.wildcard_key(round.subject);
+                let keys = self.wildcard_keys(round.subject);
                 counts.asked += 1;
                 counts.searched +=
-                    u64::from(key.is_some_and(|key| answer.dependencies.contains(&key)));
+                    u64::from(keys.iter().any(|key| answer.dependencies.contains(key)));
                 self.kept.push(Kept {
                     round,
                     asked,

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::index::{Edge, Group, Index, NodeId};
 use crate::schema::program::{Finals, KindSet, Programs};
-use crate::schema::{MemberId, RelId, Schema, TypeId};
+use crate::schema::{MemberId, RelId, Schema, SubjectForm, TypeId};
 use crate::state::{Locks, Roles};
 use crate::time::Timestamp;
 
@@ -150,6 +150,54 @@ pub(super) struct Closure<'a> {
     pub spent: u64,
     /// The first end of a tuple that was read.
     pub ends: Option<Timestamp>,
+}
+
+/// Which types have relations that lead on in a search, by the subjects that these admit: of a type,
+/// and of a relation of it or [`RelId::NONE`].
+struct Takers(Vec<(TypeId, RelId, TypeId)>);
+
+/// Types, each perhaps more than once.
+type Types = SmallVec<[TypeId; 8]>;
+
+impl Takers {
+    fn of(ground: Ground<'_>, feeds: &KindSet) -> Self {
+        let mut all = Vec::new();
+        for member in feeds.iter().map(|kind| ground.schema.member(kind)) {
+            for subject in member.relation().iter().flat_map(|one| &one.subjects) {
+                let relation = match subject.form {
+                    SubjectForm::Object | SubjectForm::Wildcard => RelId::NONE,
+                    SubjectForm::Set(relation) => relation,
+                };
+                all.push((subject.kind, relation, member.owner));
+            }
+        }
+        Self(all)
+    }
+
+    fn of_subject(&self, kind: TypeId, relation: RelId) -> Types {
+        let taken = self
+            .0
+            .iter()
+            .filter(|one| (one.0, one.1) == (kind, relation));
+        taken.map(|one| one.2).collect()
+    }
+}
+
+/// The key of what an object is in, as far as resources of these types go: never more than one, so
+/// that the finer keys don't make answers rest on more of them.
+fn membership(ground: Ground<'_>, object: u64, mut within: Types) -> Option<u64> {
+    within.sort_unstable_by_key(|kind| kind.0);
+    within.dedup();
+    match within.as_slice() {
+        // Nothing that is searched here takes it.
+        [] => None,
+        [only] => Some(dependencies::membership_within_key(
+            ground.index,
+            object,
+            *only,
+        )),
+        _ => Some(dependencies::membership_key(object)),
+    }
 }
 
 /// What a complete closure knows of an object.
@@ -469,7 +517,14 @@ impl<'a> Closure<'a> {
     }
 
     /// The keys that its absences rest on, once complete.
-    pub fn keys(&self, ground: Ground<'a>, hash: impl Fn(NodeId) -> u64, keys: &mut Vec<u64>) {
+    pub fn keys(
+        &self,
+        ground: Ground<'a>,
+        who: Who,
+        hash: impl Fn(NodeId) -> u64,
+        keys: &mut Vec<u64>,
+    ) {
+        let takers = Takers::of(ground, self.feeds);
         for fact in &self.facts {
             if let Some(site) = (fact.member.filter(|member| ground.is_site(*member)))
                 .and_then(|_| ground.index.site(fact.node))
@@ -478,13 +533,24 @@ impl<'a> Closure<'a> {
                 continue;
             }
             let object = hash(fact.node);
-            keys.push(dependencies::membership_key(object));
+            let kind = (fact.member).map_or(who.kind, |member| ground.schema.member(member).owner);
+            let mut within = takers.of_subject(kind, fact.relation);
+            for way in (fact.member.iter()).flat_map(|m| &ground.programs.get(*m).arrows) {
+                if self.feeds.has(way.to) {
+                    within.push(ground.schema.member(way.via).owner);
+                }
+            }
+            keys.extend(membership(ground, object, within));
             for way in (fact.member.iter()).flat_map(|m| &ground.programs.get(*m).backwards) {
                 if self.feeds.has(way.to) {
                     let via = ground.schema.member(way.via).rel;
                     keys.push(dependencies::subjects_key(ground.index, object, via));
                 }
             }
+        }
+        if who.relation == RelId::NONE && !who.is_wildcard {
+            let within = takers.of_subject(who.kind, RelId::NONE);
+            keys.extend(membership(ground, who.wildcard_hash, within));
         }
     }
 
@@ -507,7 +573,11 @@ impl<'a> Closure<'a> {
             let parent = hash(self.fact(fact.parent).node);
             match fact.step {
                 Step::Same => {}
-                Step::Up => keys.push(dependencies::membership_key(parent)),
+                Step::Up => {
+                    let within = ground.schema.member(member).owner;
+                    let key = dependencies::membership_within_key(ground.index, parent, within);
+                    keys.push(key);
+                }
                 Step::Down(via) => {
                     keys.push(dependencies::subjects_key(ground.index, parent, via));
                 }

@@ -7,7 +7,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::index::{Index, generated, object_hash};
-use crate::schema::RelId;
+use crate::schema::{RelId, TypeId};
 use crate::state::Change;
 use crate::tuple::Tuple;
 
@@ -26,6 +26,12 @@ pub(super) fn membership_key(object: u64) -> u64 {
     mix(MEMBERSHIP, object, 0)
 }
 
+/// M(type:id in T): the same as far as it is in resources of the type `within`. What rests on the
+/// groups that somebody is in does not change with each document that is shared with them.
+pub(super) fn membership_within_key(index: &Index, object: u64, within: TypeId) -> u64 {
+    named_membership_key(index.seed(), object, index.names().type_name(within))
+}
+
 /// L(resource): the locks on it. `object` is the hash of the resource.
 pub(super) fn locks_key(object: u64) -> u64 {
     mix(LOCKS, object, 0)
@@ -34,6 +40,14 @@ pub(super) fn locks_key(object: u64) -> u64 {
 /// R(role): its record. `role` is its reference.
 pub(super) fn role_key(seed: u64, role: &str) -> u64 {
     mix(ROLE, xxh3_64_with_seed(role.as_bytes(), seed), 0)
+}
+
+fn named_membership_key(seed: u64, object: u64, within: &str) -> u64 {
+    mix(
+        MEMBERSHIP,
+        object,
+        xxh3_64_with_seed(within.as_bytes(), seed),
+    )
 }
 
 fn named_subjects_key(seed: u64, object: u64, relation: &str) -> u64 {
@@ -54,7 +68,7 @@ fn mix(kind: u64, object: u64, relation: u64) -> u64 {
 
 /// The keys that `changes` invalidate, sorted, each once; `None` where everything is (a schema).
 pub fn invalidated(index: &Index, changes: &[Change]) -> Option<Vec<u64>> {
-    let mut keys = Vec::with_capacity(changes.len() * 2);
+    let mut keys = Vec::with_capacity(changes.len() * 3);
     for change in changes {
         match change {
             Change::Granted(tuple) | Change::Revoked(tuple) | Change::Expired(tuple) => {
@@ -76,7 +90,7 @@ pub fn invalidated(index: &Index, changes: &[Change]) -> Option<Vec<u64>> {
     Some(keys)
 }
 
-fn tuple_keys(index: &Index, tuple: &Tuple) -> [u64; 2] {
+fn tuple_keys(index: &Index, tuple: &Tuple) -> [u64; 3] {
     let hash = |kind: &str, id: &str| object_hash(index.seed(), kind, id);
     // All assignments of one block on a resource are the subjects of one generated relation.
     let assigned = tuple
@@ -84,10 +98,13 @@ fn tuple_keys(index: &Index, tuple: &Tuple) -> [u64; 2] {
         .split_once('=')
         .map(|(block, _)| generated(block));
     let relation = assigned.as_deref().unwrap_or(&tuple.relation);
+    // And what the subject is in is then a site, whose type has the same name.
+    let within = assigned.as_deref().unwrap_or(tuple.resource.kind());
     let resource = hash(tuple.resource.kind(), tuple.resource.id());
     let subject = hash(tuple.subject.kind(), tuple.subject.id());
     [
         named_subjects_key(index.seed(), resource, relation),
         membership_key(subject),
+        named_membership_key(index.seed(), subject, within),
     ]
 }

@@ -105,14 +105,14 @@ async fn each_kind_of_watcher_gets_what_it_is_there_for() {
     };
     let kinds = [
         (all(), 1, 0),
-        (cache(), 1, 2),
+        (cache(), 1, 3),
         (
             proto::WatchChangesRequest {
                 invalidations_only: true,
                 ..all()
             },
             0,
-            2,
+            3,
         ),
         // A group changes, of which decisions on documents may depend.
         (
@@ -121,7 +121,7 @@ async fn each_kind_of_watcher_gets_what_it_is_there_for() {
                 ..cache()
             },
             0,
-            2,
+            3,
         ),
         (
             proto::WatchChangesRequest {
@@ -187,7 +187,7 @@ async fn a_commit_that_is_too_large_for_one_message_comes_in_parts() {
         assert!(part.encoded_len() <= 1 << 20);
         count += part.changes.len();
     }
-    assert_eq!((count, parts[0].invalidations.len()), (10_000, 20_000));
+    assert_eq!((count, parts[0].invalidations.len()), (10_000, 30_000));
     assert_eq!(stream.commit().await.revision, "3@9f3ac1");
 }
 

@@ -4,7 +4,7 @@ use crate::index::{NodeId, object_hash};
 use crate::schema::RelId;
 use crate::tuple::ObjectRef;
 
-use super::super::dependencies::{membership_key, subjects_key};
+use super::super::dependencies::subjects_key;
 use super::{Machine, Rest, Unknown};
 
 impl<'a> Machine<'a> {
@@ -70,10 +70,7 @@ impl<'a> Machine<'a> {
             .zip(absent)
             .filter(|(_, absent)| *absent)
         {
-            closure.keys(self.ground, |node| self.hash(node), &mut keys);
-            if self.who.relation == RelId::NONE && !self.who.is_wildcard {
-                keys.push(membership_key(self.who.wildcard_hash));
-            }
+            closure.keys(self.ground, self.who, |node| self.hash(node), &mut keys);
         }
         keys.sort_unstable();
         keys.dedup();

@@ -6,7 +6,7 @@ use crate::schema::{CaveatId, RelId};
 use crate::tuple::Context;
 
 use super::super::caveats::{self, Outcome};
-use super::super::dependencies::membership_key;
+use super::super::dependencies::membership_within_key;
 use super::super::value::{Cause, Value};
 use super::{Frame, Goal, Machine, TooMuchWork, earlier};
 
@@ -56,7 +56,7 @@ impl<'a> Machine<'a> {
         if let Some(edge) = index.find(goal.node, relation, self.who.node, self.who.relation) {
             value = self.tuple(edge.restriction)?;
             if value == Value::Allowed {
-                let key = self.track.then(|| membership_key(self.hash(self.who.node)));
+                let key = self.track.then(|| self.membership_key(goal));
                 frame.key(key);
                 return Ok(value);
             }
@@ -73,10 +73,16 @@ impl<'a> Machine<'a> {
         let whole = program.admits_sets || program.admits_wildcards;
         let key = self.track.then(|| match whole {
             true => self.subjects_key(goal.node, relation),
-            false => membership_key(self.hash(self.who.node)),
+            false => self.membership_key(goal),
         });
         frame.key(key);
         Ok(value)
+    }
+
+    /// The key of what the subject is in, as far as that can be the goal's relation.
+    fn membership_key(&self, goal: Goal) -> u64 {
+        let within = self.ground.schema.member(goal.member).owner;
+        membership_within_key(self.ground.index, self.hash(self.who.node), within)
     }
 
     /// Whether any object of the asked wildcard's type has the relation by a tuple.

@@ -11,7 +11,7 @@ use crate::schema::{MemberId, RelId, RolesId};
 
 use super::super::climb::Climb;
 use super::super::closure::Closure;
-use super::super::dependencies::{membership_key, role_key};
+use super::super::dependencies::{membership_within_key, role_key};
 use super::super::locks::read_keys;
 use super::super::value::Value;
 use super::{Frame, Goal, Machine, Rest, Step, TooMuchWork, earlier, standing};
@@ -53,7 +53,7 @@ enum Way {
     /// Forward along this relation of the frame's object.
     Forward(RelId),
     /// Backward along this relation of other objects.
-    Backward(RelId),
+    Backward(MemberId),
     /// Over the sites of roles, whose keys are noted as they are met.
     Roles,
 }
@@ -133,13 +133,13 @@ impl<'a> Machine<'a> {
             }
             Op::Backward { via, target, sign } => {
                 walk_sign = sign;
-                let via = ground.schema.member(via);
+                let (leads, via) = (via, ground.schema.member(via));
                 for group in ground.index.resource_groups(goal.node) {
                     if group.relation == via.rel && group.kind == via.owner {
                         groups.push((group, target));
                     }
                 }
-                Way::Backward(via.rel)
+                Way::Backward(leads)
             }
             Op::Roles { roles, which, sign } => {
                 walk_sign = sign;
@@ -260,7 +260,7 @@ impl<'a> Machine<'a> {
         let schema = self.ground.schema;
         let how = match op {
             Op::Arrow { via, .. } => Way::Forward(schema.member(via).rel),
-            Op::Backward { via, .. } => Way::Backward(schema.member(via).rel),
+            Op::Backward { via, .. } => Way::Backward(via),
             Op::Roles { .. } => Way::Roles,
             _ => Way::Forward(schema.member(goal.member).rel),
         };
@@ -416,7 +416,8 @@ impl<'a> Machine<'a> {
                 .drain(walk.begin as usize..walk.mark as usize);
             let key = match walk.how {
                 Way::Forward(_) => self.tuples_key(frame.goal.node, walk.how),
-                Way::Backward(relation) => {
+                Way::Backward(via) => {
+                    let relation = self.ground.schema.member(via).rel;
                     walk.target.map(|node| self.subjects_key(node, relation))
                 }
                 Way::Roles => {
@@ -436,7 +437,11 @@ impl<'a> Machine<'a> {
     fn tuples_key(&self, node: NodeId, how: Way) -> Option<u64> {
         match how {
             Way::Forward(relation) => Some(self.subjects_key(node, relation)),
-            Way::Backward(_) => Some(membership_key(self.hash(node))),
+            Way::Backward(via) => {
+                let within = self.ground.schema.member(via).owner;
+                let index = self.ground.index;
+                Some(membership_within_key(index, self.hash(node), within))
+            }
             Way::Roles => None,
         }
     }
