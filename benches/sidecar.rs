@@ -306,7 +306,11 @@ async fn mixed(plan: &Plan, folder: &Path, server: &Process) {
         };
         client.batch_check(request).await.unwrap();
     }
-    let before = counters.hits.get();
+    let count = || {
+        let all = [&counters.hits, &counters.changed, &counters.absent];
+        all.map(|counter| counter.get() as f64)
+    };
+    let before = count();
     let (mut asked, begun) = (0_u64, Instant::now());
     while begun.elapsed() < plan.mix {
         let question = questions[zipf.draw(&mut dice)].clone();
@@ -314,10 +318,15 @@ async fn mixed(plan: &Plan, folder: &Path, server: &Process) {
         asked += 1;
     }
     writing.abort();
-    let hits = counters.hits.get() - before;
+    let after = count();
+    let share = |at: usize| (after[at] - before[at]) * 100.0 / asked as f64;
     println!(
-        "Zipf mix with 100 writes/s: {:.1} % of {asked} answers from the cache",
-        hits as f64 * 100.0 / asked as f64
+        "Zipf mix with 100 writes/s: {:.1} % of {asked} answers from the cache, {:.0} a second; \
+         {:.1} % had changed, {:.1} % were not kept",
+        share(0),
+        asked as f64 / begun.elapsed().as_secs_f64(),
+        share(1),
+        share(2),
     );
 }
 

@@ -36,6 +36,7 @@ mod lists;
 mod questions;
 mod revoke;
 mod rows;
+mod snapshots;
 mod states;
 mod watching;
 
@@ -81,6 +82,10 @@ pub struct EngineOptions {
     pub watchers: usize,
     /// How long a stream of changes is quiet at most.
     pub heartbeat: Duration,
+    /// The most states that are sent whole at the same time.
+    pub snapshots: usize,
+    /// How long one is kept of which nothing is read.
+    pub snapshot_patience: Duration,
 }
 
 impl Default for EngineOptions {
@@ -98,6 +103,8 @@ impl Default for EngineOptions {
             lease: Duration::from_secs(3),
             watchers: 10_000,
             heartbeat: Duration::from_secs(10),
+            snapshots: 8,
+            snapshot_patience: Duration::from_secs(60),
         }
     }
 }
@@ -135,6 +142,10 @@ struct Inner {
     /// One permit for each stream that reads the log at the same time.
     log_readers: Semaphore,
     heartbeat: Duration,
+    /// One permit for each state that is sent whole.
+    snapshots: Arc<Semaphore>,
+    most_snapshots: usize,
+    snapshot_patience: Duration,
     counts: Counts,
 }
 
@@ -222,6 +233,9 @@ impl Engine {
                 lease_noted: OnceCell::new(),
                 log_readers: Semaphore::new(processors()),
                 heartbeat: options.heartbeat,
+                snapshots: Arc::new(Semaphore::new(options.snapshots)),
+                most_snapshots: options.snapshots,
+                snapshot_patience: options.snapshot_patience,
                 counts,
             }),
         })

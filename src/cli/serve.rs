@@ -105,6 +105,9 @@ struct Limits {
     /// Streams of changes that are open at the same time
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = values::at_least_one())]
     max_watchers: usize,
+    /// Snapshots that are being read at the same time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = values::at_least_one())]
+    max_snapshots: usize,
     /// How long requests under way may take to end when the server is told to stop
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = values::span)]
     drain: Duration,
@@ -216,6 +219,7 @@ impl Serve {
             queue: self.limits.max_queue,
             lease: self.lease,
             watchers: self.limits.max_watchers,
+            snapshots: self.limits.max_snapshots,
             keeping: Keeping {
                 checkpoint_every: self.log_kept.checkpoint_every,
                 commits: self.log_kept.keep_commits,

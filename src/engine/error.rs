@@ -86,6 +86,14 @@ pub enum EngineError {
         /// How many may be.
         limit: usize,
     },
+    /// As many states are being sent whole as may be.
+    #[error(
+        "{limit} snapshots are being read, and more are not allowed (--max-snapshots); try again later"
+    )]
+    TooManySnapshots {
+        /// How many may be.
+        limit: usize,
+    },
     /// More items than a request may have.
     #[error("{what} has {size} items, and at most {limit} are allowed")]
     TooLarge {

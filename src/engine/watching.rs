@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 
 use crate::eval::dependencies::invalidated;
-use crate::index::{KEY_VERSION, ScanPosition};
+use crate::index::KEY_VERSION;
 use crate::plan::Propagation;
 use crate::revision::{Revision, Token};
 use crate::schema::Schema;
@@ -22,6 +22,7 @@ use crate::watch::feed::{Listed, Registration};
 use crate::watch::leases::Ack;
 use crate::watch::live::LiveCommit;
 
+use super::snapshots::Snapshot;
 use super::states::blocking;
 use super::{Engine, EngineError};
 
@@ -29,8 +30,6 @@ use super::{Engine, EngineError};
 const AHEAD: Duration = Duration::from_secs(1);
 /// The most commits that a stream takes from memory at a time.
 const AT_ONCE: usize = 256;
-/// How many rows of a snapshot are fetched at a time.
-const ROWS: usize = 256;
 /// The name by which leases from before a start are waited for.
 const BEFORE_RESTART: &str = "(before restart)";
 
@@ -179,17 +178,8 @@ enum Stage {
     Opening,
     /// `after` is to be looked at.
     Resuming(Token),
-    Snapshot(Pinned),
+    Snapshot(Snapshot),
     Following,
-}
-
-/// A state that is being sent.
-struct Pinned {
-    state: Arc<State>,
-    /// The filters that are left; the last is at work.
-    filters: Vec<TupleFilter>,
-    after: Option<ScanPosition>,
-    is_first: bool,
 }
 
 impl Engine {
@@ -354,7 +344,7 @@ impl Changes {
                 Some(cause) => self.reset(cause),
                 None => self.follow().await?,
             },
-            Stage::Snapshot(pinned) => WatchEvent::Snapshot(self.piece(pinned).await?),
+            Stage::Snapshot(snapshot) => WatchEvent::Snapshot(self.piece(snapshot).await?),
             Stage::Following => self.follow().await?,
         };
         self.said = Instant::now();
@@ -383,7 +373,7 @@ impl Changes {
         };
         self.stage = match self.options.after {
             Some(after) => Stage::Resuming(after),
-            None if self.options.snapshot => Stage::Snapshot(self.pin(state)),
+            None if self.options.snapshot => Stage::Snapshot(self.snapshot(state)?),
             None => Stage::Following,
         };
         Ok(WatchEvent::Hello(hello))
@@ -432,37 +422,44 @@ impl Changes {
         }
     }
 
-    fn pin(&self, state: Arc<State>) -> Pinned {
-        let types = self.options.resource_types.iter();
-        let mut filters: Vec<_> = types.rev().map(of_type).collect();
-        if filters.is_empty() {
-            filters.push(TupleFilter::default());
-        }
-        Pinned {
+    fn snapshot(&self, state: Arc<State>) -> Result<Snapshot, EngineError> {
+        let inner = &self.engine.inner;
+        let turn = Arc::clone(&inner.snapshots).try_acquire_owned();
+        let turn = turn.map_err(|_| EngineError::TooManySnapshots {
+            limit: inner.most_snapshots,
+        })?;
+        let filters = self.options.resource_types.iter().map(of_type).collect();
+        Ok(Snapshot::begin(
             state,
             filters,
-            after: None,
-            is_first: true,
-        }
+            turn,
+            inner.snapshot_patience,
+        ))
     }
 
-    async fn piece(&mut self, pinned: Pinned) -> Result<SnapshotPiece, EngineError> {
+    async fn piece(&mut self, mut snapshot: Snapshot) -> Result<SnapshotPiece, EngineError> {
         if *self.ending.borrow() {
             return Err(EngineError::ShuttingDown);
         }
         let now = self.engine.now();
-        let (pinned, tuples) = blocking(move || pinned.fetch(now)).await?;
+        let (mut snapshot, fetched) = blocking(move || {
+            let fetched = snapshot.fetch(now);
+            (snapshot, fetched)
+        })
+        .await?;
+        let (state, tuples) = fetched.ok_or_else(|| EngineError::RevisionTrimmed {
+            asked: self.engine.newest().token_of(self.at),
+            newest: self.engine.newest().token(),
+        })?;
         let piece = SnapshotPiece {
-            state: Arc::clone(&pinned.state),
-            is_first: pinned.is_first,
-            is_last: pinned.filters.is_empty(),
+            state,
+            is_first: snapshot.is_first,
+            is_last: snapshot.is_over(),
             tuples,
         };
         if !piece.is_last {
-            self.stage = Stage::Snapshot(Pinned {
-                is_first: false,
-                ..pinned
-            });
+            snapshot.is_first = false;
+            self.stage = Stage::Snapshot(snapshot);
         }
         Ok(piece)
     }
@@ -559,30 +556,5 @@ impl Changes {
         let weight: usize = live.iter().map(|commit| commit.weight()).sum();
         self.from_log = (WEIGHT * live.len() / weight.max(1)).clamp(1, AT_ONCE);
         Ok(Some(live))
-    }
-}
-
-impl Pinned {
-    /// The next tuples that hold; with the last, no filter is left.
-    fn fetch(mut self, now: Timestamp) -> (Self, Vec<Tuple>) {
-        let state = Arc::clone(&self.state);
-        let mut tuples = Vec::new();
-        while let Some(filter) = self.filters.last() {
-            let mut seen = 0;
-            for row in state.rows(filter, self.after.take().as_ref()).take(ROWS) {
-                seen += 1;
-                self.after = Some(row.position());
-                let end = row.restriction().and_then(|r| r.expires_at);
-                if end.is_none_or(|end| now < end) {
-                    tuples.push(row.to_tuple());
-                }
-            }
-            if seen == ROWS {
-                break;
-            }
-            self.filters.pop();
-            self.after = None;
-        }
-        (self, tuples)
     }
 }

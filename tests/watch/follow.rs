@@ -241,6 +241,66 @@ async fn streams_are_bounded_and_leave_when_they_are_dropped() {
     assert!(engine.watchers().is_empty());
 }
 
+/// A state that is held costs memory: few are, and none for a reader that has stopped.
+#[tokio::test]
+async fn snapshots_are_bounded_and_end_where_nobody_reads_them() {
+    let options = EngineOptions {
+        snapshots: 1,
+        snapshot_patience: Duration::from_millis(1),
+        ..TestClock::at(0).options()
+    };
+    let engine = open_with(Box::new(store()), options.clone()).await;
+    for doc in 0..300 {
+        did(&engine, &[&format!("+doc:{doc}#viewer@user:u")]).await;
+    }
+    let snapshot = || WatchOptions {
+        snapshot: true,
+        ..WatchOptions::default()
+    };
+    let mut first = engine.watch(snapshot()).unwrap();
+    assert!(matches!(next(&mut first).await, WatchEvent::Hello(_)));
+    // In time its place is free again, though it stays open.
+    let begun = std::time::Instant::now();
+    let _second = loop {
+        let mut second = engine.watch(snapshot()).unwrap();
+        match second.next().await {
+            Ok(_) => break second,
+            Err(error) => assert_eq!(error, EngineError::TooManySnapshots { limit: 1 }),
+        }
+        assert!(begun.elapsed() < crate::SOON, "it is held for ever");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    let lost = first.next().await.err();
+    assert!(
+        matches!(lost, Some(EngineError::RevisionTrimmed { .. })),
+        "{lost:?}"
+    );
+    // With patience one is refused while the other is read, to its end.
+    let patient = EngineOptions {
+        snapshot_patience: crate::SOON * 100,
+        ..options
+    };
+    let engine = open_with(Box::new(store()), patient).await;
+    for doc in 0..300 {
+        did(&engine, &[&format!("+doc:{doc}#viewer@user:u")]).await;
+    }
+    let (mut first, _) = opened(&engine, snapshot()).await;
+    let refused = engine.watch(snapshot()).unwrap().next().await.err();
+    assert_eq!(refused, Some(EngineError::TooManySnapshots { limit: 1 }));
+    let mut seen = 0;
+    loop {
+        let WatchEvent::Snapshot(piece) = next(&mut first).await else {
+            panic!("a snapshot comes first");
+        };
+        seen += piece.tuples.len();
+        if piece.is_last {
+            break;
+        }
+    }
+    assert_eq!(seen, 300);
+    opened(&engine, snapshot()).await;
+}
+
 #[tokio::test]
 async fn an_unknown_type_is_no_filter() {
     let engine = open(&store(), &TestClock::at(0)).await;

@@ -409,3 +409,100 @@ async fn an_ack_of_a_stranger_is_no_error_and_no_lease() {
         .into_inner();
     assert_eq!(answer.lease, Some(prost_types::Duration::default()));
 }
+
+/// Schema, roles, locks and tuples of one revision, those of assignments among them.
+#[tokio::test]
+async fn a_snapshot_has_locks_roles_and_assignments() {
+    const AT_WORK: &str = "
+definition user {}
+definition org {
+    relation admin: user
+    permission edit = admin + any role
+    assigns role
+    lock freeze { blocks edit }
+}
+roles role of org {
+    held by user
+    builtin boss includes *
+}";
+    let served = Served::new().await;
+    let mut schemas =
+        proto::schema_service_client::SchemaServiceClient::new(served.channel.clone());
+    let request = proto::WriteSchemaRequest {
+        schema: AT_WORK.to_owned(),
+        ..proto::WriteSchemaRequest::default()
+    };
+    schemas.write_schema(request).await.unwrap();
+    let mut roles = proto::role_service_client::RoleServiceClient::new(served.channel.clone());
+    let request = proto::CreateRoleRequest {
+        owner: "org:1".to_owned(),
+        key: "editor".to_owned(),
+        title: "Editors".to_owned(),
+        permissions: vec!["org.edit".to_owned()],
+        options: None,
+    };
+    roles.create_role(request).await.unwrap();
+    for (role, subject) in [("role:1/editor", "user:a"), ("role:1/boss", "user:b")] {
+        let request = proto::AssignRoleRequest {
+            role: role.to_owned(),
+            subject: subject.to_owned(),
+            resource: "org:1".to_owned(),
+            ..proto::AssignRoleRequest::default()
+        };
+        roles.assign_role(request).await.unwrap();
+    }
+    let mut locks = proto::lock_service_client::LockServiceClient::new(served.channel.clone());
+    let request = proto::LockRequest {
+        resource: "org:1".to_owned(),
+        mode: "freeze".to_owned(),
+        exempt: vec!["user:b".to_owned()],
+        lock_id: "release".to_owned(),
+        options: Some(proto::WriteOptions {
+            reason: "a test".to_owned(),
+            ..proto::WriteOptions::default()
+        }),
+        ..proto::LockRequest::default()
+    };
+    locks.lock(request).await.unwrap();
+    did(&served.engine, &["+org:1#admin@user:c"]).await;
+    let newest = served.engine.status().token.to_string();
+    let request = proto::WatchChangesRequest {
+        snapshot: true,
+        ..all()
+    };
+    let (mut stream, _) = served.opened(request).await;
+    let mut whole = proto::SnapshotChunk::default();
+    while !whole.last {
+        let Event::Snapshot(chunk) = stream.next().await else {
+            panic!("a snapshot comes first");
+        };
+        assert_eq!(chunk.revision, newest);
+        whole.schema.push_str(&chunk.schema);
+        whole.roles.extend(chunk.roles);
+        whole.locks.extend(chunk.locks);
+        whole.tuples.extend(chunk.tuples);
+        whole.last = chunk.last;
+    }
+    assert_eq!(whole.schema, AT_WORK);
+    let role = whole.roles.iter().find(|role| role.role == "role:1/editor");
+    let role = role.expect("the role is there");
+    assert_eq!(
+        (role.title.as_str(), role.permissions.as_slice()),
+        ("Editors", &["org.edit".to_owned()][..])
+    );
+    assert_eq!(whole.locks.len(), 1);
+    assert_eq!(
+        (&*whole.locks[0].lock_id, &*whole.locks[0].exempt[0]),
+        ("release", "user:b")
+    );
+    let mut tuples: Vec<_> = (whole.tuples.iter())
+        .map(|tuple| format!("{}#{}@{}", tuple.resource, tuple.relation, tuple.subject))
+        .collect();
+    tuples.sort();
+    let expected = [
+        "org:1#admin@user:c",
+        "org:1#role=1/boss@user:b",
+        "org:1#role=1/editor@user:a",
+    ];
+    assert_eq!(tuples, expected);
+}
