@@ -92,6 +92,10 @@ impl Service<Request<Body>> for Front {
 
 /// An answer on its way. One from the cache is given as soon as the question is whole, without a
 /// future of its own.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box is what it saves"
+)]
 pub(super) enum Answering {
     Reading(Option<Reading>),
     Apart(Pin<Box<dyn Future<Output = Answered> + Send>>),

@@ -154,7 +154,7 @@ impl History {
                 ..proto::CheckRequest::default()
             })
             .collect();
-        let mut history = Self {
+        let history = Self {
             dice,
             server,
             besides,
