@@ -1,8 +1,8 @@
 //! The sidecar: what an answer from its cache costs beside an empty RPC, how often it has one, and
 //! how soon a revocation is known to ten of them.
 //!
-//! `cargo bench --bench sidecar`. `-- --short` is one quick round, `-- cached`, `-- mixed` and
-//! `-- revoked` are parts.
+//! `cargo bench --bench sidecar`. `-- --short` is one quick round, `-- cached`, `-- mixed`,
+//! `-- revoked` and `-- loaded` are parts.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -82,7 +82,7 @@ fn main() {
         let folder = tempfile::tempdir().unwrap();
         let server = Process::server(folder.path()).await;
         fill(&server.channel).await;
-        let parts = ["cached", "mixed", "revoked"];
+        let parts = ["cached", "mixed", "revoked", "loaded"];
         let all = !parts.iter().any(|part| arguments.iter().any(|a| a == part));
         let wanted = |part: &str| all || arguments.iter().any(|argument| argument == part);
         if wanted("cached") {
@@ -93,6 +93,9 @@ fn main() {
         }
         if wanted("revoked") {
             revoked(&plan, folder.path(), &server).await;
+        }
+        if wanted("loaded") {
+            loaded(&plan, folder.path(), &server).await;
         }
     });
 }
@@ -410,6 +413,73 @@ async fn revoked(plan: &Plan, folder: &Path, server: &Process) {
         let at = |share: usize| spans[spans.len() * share / 100].as_secs_f64() * 1e3;
         println!("{name:>16} {:>7.2} {:>7.2}", at(50), at(99));
     }
+}
+
+/// Sidecars that are asked as fast as they answer, while revocations wait for them: no allow comes
+/// for a question that was sent after the revocation was answered.
+async fn loaded(plan: &Plan, folder: &Path, server: &Process) {
+    let mut all = Vec::new();
+    for number in 0..SIDECARS {
+        all.push(beside(folder, server, &format!("loaded-{number}")).await);
+    }
+    // Odd while what was revoked stays so.
+    let phase = Arc::new(AtomicU64::new(0));
+    let asked = Arc::new(AtomicU64::new(0));
+    let askers: Vec<_> = (0..SIDECARS * 4)
+        .map(|asker| {
+            let (phase, asked) = (phase.clone(), asked.clone());
+            let mut client = CheckServiceClient::new(all[asker % SIDECARS].0.clone());
+            let of = question("user:loaded".to_owned(), "doc:1".to_owned());
+            tokio::spawn(async move {
+                loop {
+                    let before = phase.load(Ordering::SeqCst);
+                    let said = client.check(of.clone()).await.unwrap().into_inner();
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    let is_over = before % 2 == 1 && phase.load(Ordering::SeqCst) == before;
+                    let is_stale = is_over && said.decision() == proto::Decision::Allowed;
+                    assert!(!is_stale, "an allow after the revocation: {said:?}");
+                }
+            })
+        })
+        .collect();
+    let tuple = || {
+        let (doc, user) = ("doc:1".to_owned(), "user:loaded".to_owned());
+        vec![tuple(doc, "viewer", user)]
+    };
+    let mut client = GrantServiceClient::new(server.channel.clone());
+    let (mut waited, begun) = (Vec::new(), Instant::now());
+    while waited.len() < plan.revocations.min(300) {
+        grant(&server.channel, tuple()).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let request = proto::RevokeRequest {
+            tuples: tuple(),
+            options: Some(proto::WriteOptions {
+                wait_for_watchers: Some(Duration::from_secs(10).try_into().unwrap()),
+                ..proto::WriteOptions::default()
+            }),
+            ..proto::RevokeRequest::default()
+        };
+        let sent = Instant::now();
+        let answer = client.revoke(request).await.unwrap().into_inner();
+        waited.push(sent.elapsed());
+        assert!(answer.propagation.unwrap().complete);
+        phase.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        phase.fetch_add(1, Ordering::SeqCst);
+    }
+    let rate = asked.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
+    for asker in askers {
+        assert!(!asker.is_finished(), "an asker found a stale allow");
+        asker.abort();
+    }
+    waited.sort();
+    println!(
+        "{SIDECARS} sidecars, {rate:.0} checks/s, {} revocations that waited: none was answered \
+         from before; p50 {:.1} ms, p99 {:.1} ms",
+        waited.len(),
+        waited[waited.len() / 2].as_secs_f64() * 1e3,
+        waited[waited.len() * 99 / 100].as_secs_f64() * 1e3,
+    );
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -34,6 +34,9 @@ use tonic::transport::{Channel, Endpoint};
 const TICKS: f64 = 100.0;
 const SCHEMA: &str = "definition user {}\ndefinition doc { relation viewer: user }";
 
+/// Of the part with a watcher that never reads.
+const WRITERS: u64 = 200;
+
 struct Plan {
     span: Duration,
     watchers: usize,
@@ -102,13 +105,23 @@ async fn unread(count: u64) {
         write(&server, count / 10).await;
         tell(&format!("{} unread", count / 10 * part), count / 10, begun);
     }
+    let number = |token: &str| -> u64 { token.split('@').next().unwrap().parse().unwrap() };
+    // The schema is the first commit.
+    let newest = 1 + count / 10 / WRITERS * WRITERS * 11;
     let (mut last, begun, mut read) = (None, Instant::now(), 0);
-    while read < count / 10 * 10 {
-        if let Some(Event::Commit(commit)) = stream.message().await.unwrap().unwrap().event {
-            let number: u64 = commit.revision.split('@').next().unwrap().parse().unwrap();
-            assert!(last.is_none_or(|last| number == last + 1));
-            last = Some(number);
-            read += 1;
+    while last != Some(newest) {
+        match stream.message().await.unwrap().unwrap().event {
+            Some(Event::Commit(commit)) => {
+                let found = number(&commit.revision);
+                assert!(last.is_none_or(|last| found == last + 1));
+                (last, read) = (Some(found), read + 1);
+            }
+            // The log does not go back so far any more.
+            Some(Event::Reset(reset)) => {
+                println!("{:>20}: goes on at {}", "reset", reset.revision);
+                last = Some(number(&reset.revision));
+            }
+            _ => {}
         }
     }
     tell("caught up", read, begun);
@@ -116,7 +129,6 @@ async fn unread(count: u64) {
 
 /// So many commits, each of one tuple, that leave as many tuples as there were.
 async fn write(server: &Server, count: u64) {
-    const WRITERS: u64 = 200;
     let writers = (0..WRITERS).map(|writer| {
         let mut grants = GrantServiceClient::new(server.channel.clone());
         tokio::spawn(async move {
