@@ -36,6 +36,7 @@ mod lists;
 mod questions;
 mod revoke;
 mod rows;
+mod schema;
 mod snapshots;
 mod states;
 mod watching;
@@ -310,6 +311,7 @@ impl Engine {
         let wait = options.wait_for_watchers.filter(|_| !options.dry_run);
         let written = match command.action {
             Action::RevokeMatching { .. } => self.revoke_matching(command, deadline).await,
+            Action::WriteSchema { .. } => self.write_schema(command, deadline).await,
             _ => self.submit(command, deadline).await,
         };
         self.inner.counts.write(&written);

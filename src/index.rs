@@ -26,16 +26,19 @@ mod file;
 mod group;
 mod scan;
 mod segment;
+mod shapes;
 mod site;
 
 pub use group::{Edge, Group};
-pub use scan::{ScanPosition, Shape, Stored};
+pub use scan::{ScanPosition, Stored};
 pub use segment::Merged;
+pub use shapes::Shape;
 pub use site::{SiteRef, generated};
 
 use delta::Put;
 use group::Head;
 use segment::Segment;
+use shapes::{Shapes, Sites};
 
 /// The function that hashes objects and makes dependency keys; a new one gets a new number.
 pub const KEY_VERSION: u32 = 3;
@@ -139,6 +142,8 @@ pub struct Index {
     segments: Arc<[Arc<Segment>; SEGMENTS]>,
     /// Links to sites not counted.
     tuples: u64,
+    shapes: Shapes,
+    sites: Sites,
     expiries: OrdSet<(Timestamp, TupleKey)>,
     /// Counts `apply`, so that a merge knows what came after it.
     sequence: u64,
@@ -157,6 +162,8 @@ impl Index {
             names: Arc::default(),
             segments: Arc::new(std::array::from_fn(|_| Arc::default())),
             tuples: 0,
+            shapes: Shapes::default(),
+            sites: Sites::default(),
             expiries: OrdSet::new(),
             sequence: 0,
         }
@@ -290,6 +297,20 @@ impl Index {
         self.edit(edits, revision, false)
     }
 
+    /// The same tuples, with nodes for these objects: so that lists can name them, though no tuple
+    /// does.
+    #[must_use]
+    pub fn with_nodes<'a>(&self, objects: impl Iterator<Item = (TypeId, &'a str)>) -> Self {
+        let mut segments = (*self.segments).clone();
+        for object in objects {
+            self.intern(&mut segments, object);
+        }
+        Self {
+            segments: Arc::new(segments),
+            ..self.clone()
+        }
+    }
+
     /// The index with `edits` beside what is stored: a tuple that stands there under a
     /// restriction holds where that or the added one lets it.
     #[must_use]
@@ -338,18 +359,14 @@ impl Index {
         let group = resource.forward(key.resource.local()).group(forward);
         let old = group.and_then(|group| group.get(key.subject));
         let held = old.is_some();
-        let old_end = old
-            .and_then(|edge| edge.restriction)
-            .and_then(|r| r.expires_at);
+        let old_restriction = old.and_then(|edge| edge.restriction);
         let put = match &edit.op {
-            Op::Put(new) if unite && held => {
-                Put::Stands(united(old.and_then(|edge| edge.restriction), new.as_ref()))
-            }
+            Op::Put(new) if unite && held => Put::Stands(united(old_restriction, new.as_ref())),
             Op::Put(new) => Put::Stands(new.clone()),
             Op::Remove if held => Put::Removed,
             Op::Remove => return,
         };
-        self.count(key, edit.subject.0, (held, old_end), &put);
+        self.count(key, self.shape_of(edit), old, &put);
         let entry = delta::Entry {
             put,
             revision,
@@ -373,13 +390,11 @@ impl Index {
     ) {
         let site = self.intern(segments, (kind, id));
         let groups = segments[site.segment()].forward(site.local()).groups(None);
-        let op = match { groups }.any(|group| group.iter().next().is_some()) {
-            true => Op::Put(None),
-            false => Op::Remove,
-        };
-        let Some(resource) = SiteRef::parse(id).map(|site| site.resource) else {
+        let filled = { groups }.any(|group| group.iter().next().is_some());
+        let Some(SiteRef { role, resource }) = SiteRef::parse(id) else {
             return;
         };
+        self.sites.keep(role, site, filled);
         let Some(resource_kind) = self.names.type_id(resource.kind()) else {
             return;
         };
@@ -388,7 +403,10 @@ impl Index {
             relation,
             subject: (kind, id),
             subject_relation: RelId::NONE,
-            op,
+            op: match filled {
+                true => Op::Put(None),
+                false => Op::Remove,
+            },
         };
         self.edit_one(segments, &link, revision, false);
     }

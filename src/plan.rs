@@ -297,6 +297,8 @@ pub struct Written {
     pub granted: u64,
     /// How many tuples it removed.
     pub revoked: u64,
+    /// Whether all was so before, and nothing had to be changed.
+    pub unchanged: bool,
     /// What a new schema changed, one line each: `added permission application.deploy`.
     pub changes: Vec<String>,
     /// What is odd about a new schema.
@@ -404,6 +406,7 @@ fn into_plan(
 ) -> Plan {
     let mut parts = effect.changes;
     parts.retain(|changes| !changes.is_empty());
+    let unchanged = parts.is_empty();
     if parts.is_empty() && key.is_some() {
         parts.push(Vec::new());
     }
@@ -433,6 +436,7 @@ fn into_plan(
         },
         granted: effect.granted,
         revoked: effect.revoked,
+        unchanged,
         changes: effect.schema_changes,
         warnings: effect.warnings,
         lock: effect.lock,

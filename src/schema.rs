@@ -289,7 +289,7 @@ pub struct SubjectType {
 }
 
 /// Which subjects of a type a [`SubjectType`] admits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SubjectForm {
     /// `user`
     Object,

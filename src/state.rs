@@ -278,7 +278,13 @@ impl State {
         let hash = |object: &Object| object_hash(seed, object.kind(), object.id());
         for change in &commit.changes {
             match change {
-                Change::Locked(lock) => self.locks = self.locks.with(hash, lock),
+                Change::Locked(lock) => {
+                    self.locks = self.locks.with(hash, lock);
+                    self.name_exempt(lock);
+                    // A lock that came with a higher token: what follows goes on behind it.
+                    let above = lock.fencing_token.saturating_sub(commit.revision.0);
+                    self.fencing_base = self.fencing_base.max(above);
+                }
                 Change::Unlocked(lock) | Change::LockExpired(lock) => {
                     self.locks = self.locks.without(hash, &lock.id);
                 }
@@ -319,6 +325,7 @@ impl Kept {
             request_hash: key.request_hash,
             granted: key.granted,
             revoked: key.revoked,
+            unchanged: commit.changes.is_empty(),
             changes: changes.into(),
             lock: commit.changes.iter().find_map(|change| match change {
                 Change::Locked(lock) | Change::Unlocked(lock) => Some(Arc::clone(lock)),

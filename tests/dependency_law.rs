@@ -20,7 +20,10 @@ use oracle::model::{Name, Object, Subject, Tuple, World};
 use oracle::world::{Dice, NOW, Round, put};
 use portcullis::eval::Answer;
 use portcullis::state::Change;
-use real::{Real, agrees, names_the_locks, question_text, setting, tuple, world_lock, world_text};
+use real::{
+    Real, agrees, names_the_locks, question_text, setting, tuple, world_lock, world_role,
+    world_text,
+};
 
 const COMMITS: u64 = 20;
 const KEPT: usize = 40;
@@ -37,6 +40,8 @@ struct Counts {
     kept: u64,
     invalidated: u64,
     changed: u64,
+    /// By commits in which a role was written or deleted.
+    edited: u64,
     asked: u64,
     searched: u64,
 }
@@ -57,6 +62,7 @@ impl History {
         let mut dice = Dice::new(seed ^ 0xfeed);
         let world = match seed % 3 {
             0 => dice.crowd(),
+            1 => dice.staffed(),
             _ => dice.world(),
         };
         let mut round = || {
@@ -132,9 +138,13 @@ impl History {
         let mut touched: Vec<Tuple> = Vec::new();
         for _ in 0..=self.dice.below(3) {
             let stands = !self.world.tuples.is_empty();
+            let ids = self.world.ids.len();
             let about = match stands && self.dice.once_in(2) {
                 true => Some(self.dice.pick(&self.world.tuples).clone()),
-                false => self.dice.tuple(&self.world, self.world.ids.len()),
+                false if self.dice.once_in(2) && !self.world.blocks.is_empty() => {
+                    self.dice.assignment(&self.world, ids)
+                }
+                false => self.dice.tuple(&self.world, ids),
             };
             let Some(about) = about else { continue };
             let same = |one: &Tuple| {
@@ -160,6 +170,32 @@ impl History {
             }
         }
         changes
+    }
+
+    /// Makes or edits a role, or deletes one with every assignment of it.
+    fn role(&mut self) -> Vec<Change> {
+        let deleted: Vec<Name> = (self.world.records.keys().copied())
+            .filter(|name| self.world.builtin(self.world.roles[name]).is_none())
+            .collect();
+        if deleted.is_empty() || !self.dice.once_in(3) {
+            let Some((name, includes)) = self.dice.record(&self.world) else {
+                return Vec::new();
+            };
+            self.world.records.insert(name, includes);
+            return vec![world_role(&self.world, name)];
+        }
+        let name = *self.dice.pick(&deleted);
+        self.world.records.remove(&name);
+        let (gone, left): (Vec<_>, Vec<_>) = { std::mem::take(&mut self.world.tuples) }
+            .into_iter()
+            .partition(|one| one.relation == name);
+        self.world.tuples = left;
+        let gone = gone
+            .iter()
+            .map(|one| Change::Revoked(tuple(&self.world, one)));
+        let role = self.world.word(name).replacen('=', ":", 1);
+        gone.chain([Change::RoleDeleted(role.parse().unwrap())])
+            .collect()
     }
 
     /// Places a lock, lifts one or renews it, or says that it is over.
@@ -194,7 +230,12 @@ impl History {
         self.fill(counts);
         self.now += i64::try_from(self.dice.below(4)).unwrap();
         let before = world_text(&self.world);
-        let mut changes = self.commit();
+        let mut changes = Vec::new();
+        if !self.world.blocks.is_empty() && self.dice.once_in(2) {
+            changes = self.role();
+        }
+        let edited = !changes.is_empty();
+        changes.extend(self.commit());
         if self.dice.once_in(2) {
             changes.extend(self.lock());
         }
@@ -220,6 +261,7 @@ impl History {
                 .any(|key| keys.binary_search(key).is_ok());
             let over = one.answer.valid_until.is_some_and(|end| end <= now);
             counts.changed += u64::from(!same);
+            counts.edited += u64::from(!same && edited);
             counts.invalidated += u64::from(met || over);
             counts.kept += 1;
             assert!(
@@ -286,7 +328,12 @@ fn whatever_changes_was_named_by_a_key_or_an_end() {
         "{} answers kept, {} of which rest on a search from the subject's side",
         counts.asked, counts.searched
     );
+    println!("{} changes came with a role's", counts.edited);
     assert!(counts.changed > 0, "no commit changed an answer");
+    assert!(
+        counts.commits < 1_000 || counts.edited > 0,
+        "no edit of a role changed an answer"
+    );
     assert!(
         counts.commits < 1_000 || counts.searched > counts.asked / 50,
         "too few answers rest on a search from the subject's side"

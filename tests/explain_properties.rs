@@ -16,7 +16,7 @@ mod real;
 
 use std::collections::BTreeMap;
 
-use oracle::model::{Form, Name, Object, Subject, World};
+use oracle::model::{Alternative, Form, Name, Object, Subject, World};
 use oracle::world::{Dice, Round};
 use oracle::{Asker, Verdict};
 use portcullis::eval::{
@@ -94,6 +94,51 @@ fn after(world: &World, change: Change) -> Real {
     real
 }
 
+/// Every assignment of a role that there is.
+fn assignments(world: &World, subject: Subject) -> Vec<portcullis::tuple::Tuple> {
+    let mut all = Vec::new();
+    let standing = world.roles.iter();
+    for (name, role) in standing.filter(|(name, _)| world.includes(**name).is_some()) {
+        let held_by = world.blocks[role.block].held_by.iter();
+        if !{ held_by }.any(|one| one.caveat.is_none() && fits(one, subject)) {
+            continue;
+        }
+        for (kind, definition) in world.types.iter().enumerate() {
+            let assigns = definition.assigns.iter();
+            if !{ assigns }.any(|one| one.block == role.block) {
+                continue;
+            }
+            for id in 0..world.ids.len() {
+                all.push(tuple(world, Object { kind, id }, *name, subject));
+            }
+        }
+    }
+    all
+}
+
+fn fits(one: &Alternative, subject: Subject) -> bool {
+    match subject {
+        Subject::Object(object) => object.kind == one.kind && one.form == Form::Object,
+        Subject::Wildcard(kind) => kind == one.kind && one.form == Form::Wildcard,
+        Subject::Set(object, name) => object.kind == one.kind && one.form == Form::Set(name),
+    }
+}
+
+fn tuple(
+    world: &World,
+    resource: Object,
+    name: Name,
+    subject: Subject,
+) -> portcullis::tuple::Tuple {
+    let text = format!(
+        "{}#{}@{}",
+        world.object_text(resource),
+        world.word(name),
+        world.subject_text(subject)
+    );
+    text.parse().unwrap()
+}
+
 /// Every tuple that could name the subject without more.
 fn grants(world: &World, subject: Subject) -> Vec<portcullis::tuple::Tuple> {
     let mut all = Vec::new();
@@ -102,27 +147,15 @@ fn grants(world: &World, subject: Subject) -> Vec<portcullis::tuple::Tuple> {
             let oracle::model::Body::Relation(alternatives) = body else {
                 continue;
             };
-            let fits = alternatives.iter().any(|one| {
-                let form = match subject {
-                    Subject::Object(object) => object.kind == one.kind && one.form == Form::Object,
-                    Subject::Wildcard(kind) => kind == one.kind && one.form == Form::Wildcard,
-                    Subject::Set(object, name) => {
-                        object.kind == one.kind && one.form == Form::Set(name)
-                    }
-                };
-                form && one.caveat.is_none() && !one.expiration
-            });
-            for id in (0..world.ids.len()).filter(|_| fits) {
-                let text = format!(
-                    "{}#{}@{}",
-                    world.object_text(Object { kind, id }),
-                    world.names[*name],
-                    world.subject_text(subject)
-                );
-                all.push(text.parse().unwrap());
+            let taken =
+                |one: &Alternative| fits(one, subject) && one.caveat.is_none() && !one.expiration;
+            let taken = alternatives.iter().any(taken);
+            for id in (0..world.ids.len()).filter(|_| taken) {
+                all.push(tuple(world, Object { kind, id }, *name, subject));
             }
         }
     }
+    all.extend(assignments(world, subject));
     all
 }
 
@@ -182,7 +215,18 @@ fn judge(
                     let lock = real.state.locks.get(id).unwrap().clone();
                     (Change::Unlocked(lock), "denied but for a lock")
                 }
-                other @ Suggestion::Assign { .. } => panic!("{other:?}"),
+                Suggestion::Assign {
+                    role,
+                    subject,
+                    resource,
+                } => {
+                    let relation = role.replacen(':', "=", 1);
+                    let tuple = format!("{resource}#{relation}@{subject}");
+                    (
+                        Change::Granted(tuple.parse().unwrap()),
+                        "denied but for a role",
+                    )
+                }
             };
             let then = decision(world, &after(world, change), round, asked);
             assert_eq!(then, Some(Decision::Allowed), "{}", told());
@@ -213,7 +257,7 @@ fn explanations_hold() {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in first..first + setting("PORTCULLIS_EXPLAINS", 40) {
         let mut dice = Dice::new(seed);
-        let world = dice.world();
+        let world = dice.drawn(seed);
         let real = Real::new(&world);
         for _ in 0..3 {
             let round = Round {

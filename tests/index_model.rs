@@ -179,7 +179,7 @@ fn agree(index: &Index, model: &Model) {
         index.due(due, 1_000).len(),
         ends.filter(|end| *end <= due).count()
     );
-    let count: u64 = index.shapes().iter().map(|shape| shape.count).sum();
+    let count: u64 = index.shapes().map(|(_, count)| count).sum();
     assert_eq!(count, model.len() as u64);
 }
 

@@ -53,7 +53,7 @@ fn worlds(crowd: bool, judge: impl Fn(u64, &World, &Real, &Round)) {
         let mut dice = Dice::new(seed);
         let world = match crowd {
             true => dice.crowd(),
-            false => dice.world(),
+            false => dice.drawn(seed),
         };
         let real = Real::new(&world);
         for _ in 0..if crowd { 1 } else { 3 } {
@@ -290,7 +290,11 @@ fn walked(world: &World) -> BTreeSet<(Kind, Name)> {
                 vias(a, found);
                 vias(b, found);
             }
-            Expr::Nil | Expr::Itself | Expr::Member(_) | Expr::Backward { .. } => {}
+            Expr::Nil
+            | Expr::Itself
+            | Expr::Member(_)
+            | Expr::Roles { .. }
+            | Expr::Backward { .. } => {}
         }
     }
     let mut walked = BTreeSet::new();

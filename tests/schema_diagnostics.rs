@@ -60,6 +60,8 @@ fn each_has_its_place() {
             "relation t: u requires x\npermission x = r - w",
             &["requires-exclusion 6:10"],
         ),
+        ("relation t: u revoked by r", &["idle-revoked-by 6:10"]),
+        ("relation t: u revoked by r granted by s", &[]),
         ("relation t: u with c", &["unknown-name 6:20"]),
         ("relation t: u with expiration", &[]),
         ("relation t: u | u", &["duplicate 6:17"]),

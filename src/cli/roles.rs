@@ -293,7 +293,10 @@ fn update(
 ) -> anyhow::Result<()> {
     let mut service = RoleServiceClient::new(client.channel());
     let answer = client.call(service.update_role(request))?.into_inner();
-    let verb = options.verb("changed");
+    let verb = match answer.unchanged {
+        true => "nothing changed:".to_owned(),
+        false => options.verb("changed"),
+    };
     written(
         &verb,
         answer.role,
@@ -328,11 +331,19 @@ impl Assign {
         };
         let mut service = RoleServiceClient::new(client.channel());
         let answer = client.call(service.assign_role(request))?.into_inner();
-        let verb = self.options.verb("assigned");
-        let text = format!(
-            "{verb} {} to {} on {}",
-            self.role, self.subject, self.resource
-        );
+        let Self {
+            role,
+            subject,
+            resource,
+            ..
+        } = &self;
+        let text = match answer.unchanged {
+            true => format!("nothing changed: {subject} holds {role} on {resource} already"),
+            false => {
+                let verb = self.options.verb("assigned");
+                format!("{verb} {role} to {subject} on {resource}")
+            }
+        };
         done(&text, &answer.revision, output)
     }
 }
@@ -347,11 +358,19 @@ impl Assignment {
         };
         let mut service = RoleServiceClient::new(client.channel());
         let answer = client.call(service.unassign_role(request))?.into_inner();
-        let verb = self.options.verb("unassigned");
-        let text = format!(
-            "{verb} {} from {} on {}",
-            self.role, self.subject, self.resource
-        );
+        let Self {
+            role,
+            subject,
+            resource,
+            ..
+        } = &self;
+        let text = match answer.unchanged {
+            true => format!("nothing changed: {subject} did not hold {role} on {resource}"),
+            false => {
+                let verb = self.options.verb("unassigned");
+                format!("{verb} {role} from {subject} on {resource}")
+            }
+        };
         done(&text, &answer.revision, output)
     }
 }
@@ -367,12 +386,15 @@ impl Change {
         };
         let mut service = RoleServiceClient::new(client.channel());
         let answer = client.call(service.change_role(request))?.into_inner();
-        let verb = self.options.verb("changed");
         let (from, to) = (&self.from, &self.to);
-        let text = format!(
-            "{verb} {} on {} from {from} to {to}",
-            self.subject, self.resource
-        );
+        let (subject, resource) = (&self.subject, &self.resource);
+        let text = match answer.unchanged {
+            true => format!("nothing changed: {subject} holds {to} on {resource} already"),
+            false => {
+                let verb = self.options.verb("changed");
+                format!("{verb} {subject} on {resource} from {from} to {to}")
+            }
+        };
         done(&text, &answer.revision, output)
     }
 }

@@ -107,7 +107,8 @@ fn is_anchored(filter: &TupleFilter) -> bool {
     resource || (filter.subject_type.is_some() && filter.subject_id.is_some())
 }
 
-async fn judge(
+/// Plans a command beside the writer.
+pub(super) async fn judge(
     state: Arc<State>,
     command: Command,
     now: Timestamp,

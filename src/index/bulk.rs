@@ -7,12 +7,11 @@ use hashbrown::HashSet;
 
 use crate::revision::Revision;
 use crate::schema::TypeId;
-use crate::time::Timestamp;
 
 use super::base::Nodes;
 use super::delta::{Changed, Entry, Put};
 use super::segment::Segment;
-use super::{Edit, Index, NodeId, Op, SEGMENTS, TupleKey, segment_of, site};
+use super::{Edge, Edit, Index, NodeId, Op, SEGMENTS, Shape, TupleKey, segment_of, site};
 
 /// From so many edits on a commit is large.
 pub(super) const LARGE: usize = 1_024;
@@ -131,7 +130,7 @@ impl Index {
                 let Some(edit) = edits.get(last.place as usize) else {
                     continue;
                 };
-                let Some(entry) = self.entry(segment, last, &edit.op, revision) else {
+                let Some(entry) = self.entry(segment, last, edit, revision) else {
                     continue;
                 };
                 let (key, (resource, subject)) = (last.key, last.kinds);
@@ -164,22 +163,20 @@ impl Index {
     fn entry(
         &mut self,
         resource: &Segment,
-        edit: &Numbered,
-        op: &Op,
+        Numbered { key, kinds, .. }: &Numbered,
+        edit: &Edit<'_>,
         revision: Revision,
     ) -> Option<Entry> {
-        let Numbered { key, kinds, .. } = edit;
         let group = resource
             .forward(key.resource.local())
             .group(key.forward(kinds.1));
         let old = group.and_then(|group| group.get(key.subject));
-        let old_end = old.and_then(|edge| edge.restriction?.expires_at);
-        let put = match op {
+        let put = match &edit.op {
             Op::Put(new) => Put::Stands(new.clone()),
             Op::Remove if old.is_some() => Put::Removed,
             Op::Remove => return None,
         };
-        self.count(*key, kinds.1, (old.is_some(), old_end), &put);
+        self.count(*key, self.shape_of(edit), old, &put);
         Some(Entry {
             put,
             revision,
@@ -187,15 +184,25 @@ impl Index {
         })
     }
 
+    /// What a tuple counts as, its restriction apart; a link to a site is no tuple.
+    pub(super) fn shape_of(&self, edit: &Edit<'_>) -> Option<Shape> {
+        let is_link = site::is_site(&self.names, edit.subject.0);
+        (!is_link).then(|| {
+            let (resource, subject) = (edit.resource, edit.subject);
+            let set = edit.subject_relation;
+            Shape::plain(&self.names, resource, edit.relation, subject, set)
+        })
+    }
+
     /// Counts what stands, and notes when it ends.
     pub(super) fn count(
         &mut self,
         key: TupleKey,
-        subject_kind: TypeId,
-        (held, old_end): (bool, Option<Timestamp>),
+        shape: Option<Shape>,
+        old: Option<Edge<'_>>,
         put: &Put,
     ) {
-        if let Some(end) = old_end {
+        if let Some(end) = old.and_then(|edge| edge.restriction?.expires_at) {
             self.expiries.remove(&(end, key));
         }
         if let Put::Stands(Some(restriction)) = put
@@ -203,9 +210,21 @@ impl Index {
         {
             self.expiries.insert((end, key));
         }
-        let stands = matches!(put, Put::Stands(_));
-        // A link to a site is no tuple.
-        let counts = !site::is_site(&self.names, subject_kind);
-        self.tuples = self.tuples + u64::from(stands && counts) - u64::from(held && counts);
+        let Some(shape) = shape else { return };
+        let before = old.map(|edge| shape.under(edge.restriction));
+        let after = match put {
+            Put::Stands(restriction) => Some(shape.under(restriction.as_deref())),
+            Put::Removed => None,
+        };
+        self.tuples = self.tuples + u64::from(after.is_some()) - u64::from(before.is_some());
+        if before == after {
+            return;
+        }
+        if let Some(before) = before {
+            self.shapes.take(&before);
+        }
+        if let Some(after) = after {
+            self.shapes.add(after);
+        }
     }
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{CaveatId, Names, RelId, TypeId};
+use crate::schema::{CaveatId, Names, RelId, SubjectForm, TypeId};
 use crate::time::Timestamp;
-use crate::tuple::Context;
+use crate::tuple::{Context, TupleFilter};
 
 use super::base::{Nodes, Side};
 use super::group::Head;
 use super::segment::{Base, Segment};
+use super::shapes::{Shape, Shapes};
 use super::{Index, NodeId, Restriction, SEGMENTS, TupleKey};
 
 const MAGIC: [u8; 8] = *b"PCINDEX1";
@@ -27,7 +28,14 @@ struct Header {
     types: Vec<Arc<str>>,
     relations: Vec<Arc<str>>,
     caveats: Vec<Arc<str>>,
+    /// Counts that older files lack.
+    #[serde(default)]
+    shapes: Option<Vec<StoredShape>>,
 }
+
+/// A shape and its count: the types of resource and subject, the relation, the relation of a
+/// subject set, whether it is a wildcard's, the caveat, whether it ends.
+type StoredShape = (u16, u16, u16, Option<u16>, bool, Option<u16>, bool, u64);
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -49,6 +57,7 @@ impl Index {
             types,
             relations,
             caveats,
+            shapes: Some(self.shapes().map(stored_shape).collect()),
         };
         out.write_all(&MAGIC)?;
         write_bytes(out, &serde_json::to_vec(&header)?)?;
@@ -80,12 +89,27 @@ impl Index {
             let base = read_base(input)?;
             index.tuples += base.forward.targets.len() as u64 - index.links(&base.forward);
             index.note_expiries(place, &base);
+            index.sites.note(&index.names, place, &base);
             segments.push(Arc::new(Segment::from_base(base)));
         }
         let segments: Box<[Arc<Segment>; SEGMENTS]> = (segments.into_boxed_slice().try_into())
             .map_err(|_| damaged("it has too few segments"))?;
         index.segments = Arc::from(segments);
+        index.shapes = match header.shapes {
+            Some(stored) => Shapes::of(stored.into_iter().map(shape)),
+            None => index.counted(),
+        };
         Ok(index)
+    }
+
+    /// The shapes of a file that does not say them. Reads every tuple.
+    fn counted(&self) -> Shapes {
+        let mut shapes = Shapes::default();
+        let all = TupleFilter::default();
+        for stored in self.scan(&all, None) {
+            shapes.add(stored.shape());
+        }
+        shapes
     }
 
     /// How many edges of a side are links to sites, which count as no tuples.
@@ -127,6 +151,44 @@ impl Index {
             }
         }
     }
+}
+
+fn stored_shape((shape, count): (Shape, u64)) -> StoredShape {
+    let (set, wildcard) = match shape.form {
+        SubjectForm::Object => (None, false),
+        SubjectForm::Wildcard => (None, true),
+        SubjectForm::Set(set) => (Some(set.0), false),
+    };
+    let Shape {
+        resource,
+        relation,
+        subject,
+        caveat,
+        expiration,
+        ..
+    } = shape;
+    let caveat = caveat.map(|caveat| caveat.0);
+    let kinds = (resource.0, subject.0);
+    (
+        kinds.0, kinds.1, relation.0, set, wildcard, caveat, expiration, count,
+    )
+}
+
+fn shape(stored: StoredShape) -> (Shape, u64) {
+    let (resource, subject, relation, set, wildcard, caveat, expiration, count) = stored;
+    let shape = Shape {
+        resource: TypeId(resource),
+        relation: RelId(relation),
+        subject: TypeId(subject),
+        form: match (set, wildcard) {
+            (Some(set), _) => SubjectForm::Set(RelId(set)),
+            (None, true) => SubjectForm::Wildcard,
+            (None, false) => SubjectForm::Object,
+        },
+        caveat: caveat.map(CaveatId),
+        expiration,
+    };
+    (shape, count)
 }
 
 fn write_base(out: &mut dyn Write, base: &Base) -> io::Result<()> {

@@ -1,13 +1,13 @@
 //! Reading tuples by filter, in an order that is fixed at a revision.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::revision::Revision;
-use crate::schema::{CaveatId, RelId, SubjectForm, TypeId};
+use crate::schema::{RelId, TypeId};
 use crate::tuple::{Tuple, TupleFilter};
 
 use super::group::{Granted, Group, Head};
+use super::shapes::Shape;
 use super::site::{SiteRef, generated, is_site, relation_of};
 use super::{Index, NodeId, Restriction, SEGMENTS, TupleKey};
 
@@ -22,27 +22,6 @@ pub struct Stored<'a> {
     key: TupleKey,
     restriction: Option<&'a Restriction>,
     revision: Revision,
-}
-
-/// What some tuples have in common, as far as a schema decides whether they fit.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// The type of the resources.
-    pub resource: TypeId,
-    /// The relation; `role=` for all assignments of a `roles` block.
-    pub relation: RelId,
-    /// The type of the subjects.
-    pub subject: TypeId,
-    /// What of that type.
-    pub form: SubjectForm,
-    /// The caveat that they carry.
-    pub caveat: Option<CaveatId>,
-    /// Whether they carry an expiry.
-    pub expiration: bool,
-    /// How many there are.
-    pub count: u64,
-    /// One of them.
-    pub example: Tuple,
 }
 
 impl ScanPosition {
@@ -90,6 +69,20 @@ impl Stored<'_> {
     /// What keeps it from holding always.
     pub fn restriction(&self) -> Option<&Restriction> {
         self.restriction
+    }
+
+    /// What it has in common with others.
+    pub(super) fn shape(&self) -> Shape {
+        let TupleKey {
+            resource,
+            relation,
+            subject,
+            set,
+        } = self.key;
+        let index = self.index;
+        let object = |node| (index.kind_of(node), index.id_of(node));
+        let (names, resource) = (index.names(), object(resource));
+        Shape::plain(names, resource, relation, object(subject), set).under(self.restriction)
     }
 
     /// The tuple in words.
@@ -148,7 +141,8 @@ impl<'a> Wanted<'a> {
     fn takes_resource(&self, index: &Index, node: NodeId) -> bool {
         let kind = index.kind_of(node);
         let id = index.id_of(node);
-        let Some(site) = SiteRef::parse(id).filter(|_| is_site(&index.names, kind)) else {
+        let site = is_site(&index.names, kind).then(|| SiteRef::parse(id));
+        let Some(site) = site.flatten() else {
             return self.takes(|wanted| wanted == kind, id);
         };
         let role = || site.role.split_once(':').map(|(_, role)| role);
@@ -174,7 +168,8 @@ impl<'a> Wanted<'a> {
 
 impl Index {
     /// The tuples that `filter` selects, behind `after`: searched from the resource or from the
-    /// subject where the filter names one by type and id, else in the order of the nodes.
+    /// subject where the filter names one by type and id, from the role where it names one, else in
+    /// the order of the nodes.
     pub fn scan<'a>(
         &'a self,
         filter: &'a TupleFilter,
@@ -199,6 +194,9 @@ impl Index {
                 }),
             );
         }
+        if let (Some(_), Some(relation)) = (wanted.role, filter.relation.as_deref()) {
+            return self.assigned(relation, filter, after);
+        }
         let begin = after.map_or((0, 0), |key| (key.resource.segment(), key.resource.local()));
         let nodes = (begin.0..SEGMENTS).flat_map(move |segment| {
             let first = if segment == begin.0 { begin.1 } else { 0 };
@@ -213,6 +211,23 @@ impl Index {
                 })
                 .filter(self.selects(filter)),
         )
+    }
+
+    /// The assignments of one role that `filter` selects, in the order of its sites.
+    fn assigned<'a>(
+        &'a self,
+        relation: &str,
+        filter: &'a TupleFilter,
+        after: Option<TupleKey>,
+    ) -> Box<dyn Iterator<Item = Stored<'a>> + Send + 'a> {
+        let role = relation.replacen('=', ":", 1);
+        let from = after.map_or(NodeId(0), |key| key.resource);
+        let sites = self.sites.of(&role, from);
+        let tuples = sites.flat_map(move |site| {
+            let after = after.filter(|key| key.resource == site);
+            self.forward_of(site, after)
+        });
+        Box::new(tuples.filter(self.selects(filter)))
     }
 
     /// The tuples of a resource, in the order of its edges: behind a link stand those of its site.
@@ -310,51 +325,6 @@ impl Index {
         let before = key.subject.0.checked_sub(1).map(NodeId);
         let found = group.and_then(|group| group.granted(before).next());
         found.map_or(Revision(0), |granted| granted.revision)
-    }
-
-    /// What kinds of tuples there are, each with a count and an example. Reads every tuple.
-    pub fn shapes(&self) -> Vec<Shape> {
-        let mut shapes = BTreeMap::new();
-        let all = TupleFilter::default();
-        for stored in self.scan(&all, None) {
-            let TupleKey {
-                resource,
-                relation,
-                subject,
-                set,
-            } = stored.key;
-            let caveat = stored
-                .restriction
-                .and_then(|r| r.caveat.as_ref())
-                .map(|(id, _)| *id);
-            let expiration = stored.restriction.is_some_and(|r| r.expires_at.is_some());
-            let wildcard = set == RelId::NONE && self.id_of(subject) == "*";
-            let site = self.site(resource);
-            let sited = site.and_then(|site| self.names.type_id(site.resource.kind()));
-            let resource = sited.unwrap_or_else(|| self.kind_of(resource));
-            let kinds = (resource, self.kind_of(subject));
-            let shape = (kinds, relation, set, wildcard, caveat, expiration);
-            let (_, count) = shapes.entry(shape).or_insert((stored, 0_u64));
-            *count += 1;
-        }
-        let named = |(shape, (stored, count)): (_, (Stored<'_>, u64))| {
-            let ((resource, subject), relation, set, wildcard, caveat, expiration) = shape;
-            Shape {
-                resource,
-                relation,
-                subject,
-                form: match (set, wildcard) {
-                    (RelId::NONE, true) => SubjectForm::Wildcard,
-                    (RelId::NONE, false) => SubjectForm::Object,
-                    (set, _) => SubjectForm::Set(set),
-                },
-                caveat,
-                expiration,
-                count,
-                example: stored.to_tuple(),
-            }
-        };
-        shapes.into_iter().map(named).collect()
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use crate::revision::Revision;
 use crate::rules::{Act, RoleView, Rules, Target, Touch, lock_def, minimums, role_of};
 use crate::schema::Schema;
 use crate::state::{Change, HeldLock, RoleRecord, State};
@@ -13,6 +12,9 @@ use crate::tuple::{Subject, Tuple};
 
 use super::tuples::{Standing, is_deletion, one, shape};
 use super::{Effect, Limits, Refusal, RevokePart, Update, at_most};
+
+/// The largest fencing token that an import may bring.
+const LARGEST_TOKEN: u64 = u64::MAX / 2;
 
 /// Grants all as one commit, as a trusted caller would: seals and minimums hold for it too, but
 /// for the seals of `locks`, which came with the tuples. A tuple may come several times, and as it
@@ -97,7 +99,10 @@ pub(super) fn begin_import(
     }
     let mut changes = vec![written];
     changes.retain(|changes| !changes.is_empty());
-    for (place, lock) in locks.iter().enumerate() {
+    let mut base = state.fencing_base;
+    let mut in_order: Vec<(usize, &HeldLock)> = locks.iter().enumerate().collect();
+    in_order.sort_by_key(|(_, lock)| lock.fencing_token);
+    for (place, lock) in in_order {
         lock_fits(schema, place, lock)?;
         let standing = state.locks.get(&lock.id);
         let same = |held: &HeldLock| {
@@ -116,9 +121,12 @@ pub(super) fn begin_import(
         if !lock.is_held(now) {
             continue;
         }
-        let commits = changes.len() as u64 + 1;
+        let revision = state.revision.0 + changes.len() as u64 + 1;
+        // Never lower than where it comes from gave it, nor than what this store has given.
+        let fencing_token = lock.fencing_token.max(base.saturating_add(revision));
+        base = base.max(fencing_token.saturating_sub(revision));
         commit.push(Change::Locked(Arc::new(HeldLock {
-            fencing_token: state.fencing_token(Revision(state.revision.0 + commits)),
+            fencing_token,
             ..lock.clone()
         })));
         changes.push(commit);
@@ -158,6 +166,12 @@ fn role_fits(schema: &Schema, place: usize, record: &RoleRecord) -> Result<(), R
 }
 
 fn lock_fits(schema: &Schema, place: usize, lock: &HeldLock) -> Result<(), Refusal> {
+    if lock.fencing_token > LARGEST_TOKEN {
+        return Err(Refusal::malformed(
+            &format!("locks[{place}].fencing_token"),
+            format!("is larger than {LARGEST_TOKEN}: no token could grow behind it"),
+        ));
+    }
     let kind = lock.resource.kind();
     if lock_def(schema, kind, &lock.mode).is_none() {
         let locks = schema.type_named(kind).map(|kind| &kind.locks);

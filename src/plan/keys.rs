@@ -6,9 +6,9 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::revision::Token;
-use crate::rules::RoleView;
+use crate::rules::{RoleView, role_of};
 use crate::schema::Schema;
-use crate::state::{Remembered, RoleRecord, State};
+use crate::state::{HeldLock, Remembered, RoleRecord, State};
 use crate::time::Timestamp;
 use crate::tuple::{RoleRef, TupleFilter};
 
@@ -42,15 +42,37 @@ pub(super) fn repeat(
         },
         granted: kept.granted,
         revoked: kept.revoked,
+        unchanged: kept.unchanged,
         changes: kept.changes.to_vec(),
         warnings: warnings_again(state, command),
-        lock: kept.lock.clone(),
-        role: kept.role.as_ref().map(|record| RoleView {
-            record: Arc::clone(record),
-            builtin: is_builtin(state, record),
-        }),
+        lock: kept.lock.clone().or_else(|| standing_lock(state, command)),
+        role: match &kept.role {
+            Some(record) => Some(RoleView {
+                record: Arc::clone(record),
+                builtin: is_builtin(state, record),
+            }),
+            None => standing_role(state, command),
+        },
         propagation: None,
     }))
+}
+
+/// The lock of a request that had nothing to change, so that no commit holds it.
+fn standing_lock(state: &State, command: &Command) -> Option<Arc<HeldLock>> {
+    let id = match &command.action {
+        Action::Lock(wanted) => wanted.lock_id.as_ref()?,
+        Action::RenewLock { lock_id, .. } => lock_id,
+        _ => return None,
+    };
+    state.locks.get(id).cloned()
+}
+
+/// The same of a role.
+fn standing_role(state: &State, command: &Command) -> Option<RoleView> {
+    match &command.action {
+        Action::UpdateRole(edit) => role_of(state, state.schema.as_deref()?, &edit.role),
+        _ => None,
+    }
 }
 
 /// The key that the write's commit keeps, where it has one.

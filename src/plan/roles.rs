@@ -26,6 +26,11 @@ pub(super) fn create(
     let schema = state.schema.as_deref().ok_or(Refusal::NoSchema)?;
     known_actor(schema, options.actor.as_ref())?;
     let (roles, block) = block_of(schema, &wanted.owner)?;
+    if wanted.owner.id().contains('@') {
+        let problem =
+            "has an '@' in its id: the tuple of an assignment of its role could not be read";
+        return Err(Refusal::malformed("owner", problem));
+    }
     let role = RoleRef::new(&block.name, wanted.owner.id(), &wanted.key)
         .map_err(|problem| Refusal::malformed("key", problem.to_string()))?;
     super::at_most("title", wanted.title.len(), TITLE)?;
@@ -62,7 +67,7 @@ pub(super) fn update(
     let (role, roles, block) = known_block(schema, &edit.role)?;
     super::at_most("title", edit.title.as_ref().map_or(0, |t| t.len()), TITLE)?;
     let allow = includable(schema, roles, "allow", &edit.allow)?;
-    let disallow = known_permissions(schema, "disallow", &edit.disallow)?;
+    let disallow = known_permissions(schema, roles, "disallow", &edit.disallow)?;
     if let Some(both) = allow.iter().find(|one| disallow.contains(one)) {
         let problem = format!("names {both} too, which `allow` names");
         return Err(Refusal::malformed("disallow", problem));
@@ -306,15 +311,17 @@ fn includes_all(block: &RolesDef, role: &RoleRef) -> bool {
     builtins.any(|one| *one.name == *role.key() && one.includes.is_none())
 }
 
+/// What is unknown may be meant for one of those that roles can include.
 fn known_permissions(
     schema: &Schema,
+    roles: RolesId,
     field: &str,
     names: &[Arc<str>],
 ) -> Result<Vec<Arc<str>>, Refusal> {
     for (place, name) in names.iter().enumerate() {
         if schema.member_named(name).is_none() {
-            let members = schema.types.iter().flat_map(|kind| &kind.members);
-            let known: Vec<String> = members.map(|id| schema.full_name(*id)).collect();
+            let known = schema.includable(roles).into_iter();
+            let known: Vec<String> = known.map(|id| schema.full_name(id)).collect();
             return Err(Refusal::UnknownPermission {
                 field: format!("{field}[{place}]"),
                 permission: name.to_string(),
@@ -334,7 +341,7 @@ fn includable(
     field: &str,
     names: &[Arc<str>],
 ) -> Result<Vec<Arc<str>>, Refusal> {
-    let known = known_permissions(schema, field, names)?;
+    let known = known_permissions(schema, roles, field, names)?;
     for (place, name) in names.iter().enumerate() {
         if schema.includable_named(roles, name).is_none() {
             return Err(Refusal::NotIncludable {

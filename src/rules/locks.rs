@@ -76,7 +76,12 @@ fn held_on(
 }
 
 /// The objects to which a relation leads.
-fn behind(state: &State, schema: &Schema, object: ObjectRef<'_>, via: MemberId) -> Vec<Object> {
+pub(super) fn behind(
+    state: &State,
+    schema: &Schema,
+    object: ObjectRef<'_>,
+    via: MemberId,
+) -> Vec<Object> {
     let relation = schema.member(via).rel;
     let index = &state.index;
     let kind = schema.type_named(object.kind()).map(|kind| kind.id);

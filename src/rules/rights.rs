@@ -40,12 +40,13 @@ impl<'a> Rules<'a> {
             return Ok(());
         }
         let resource = &touch.tuple.resource;
+        // Without `granted by` trusted callers alone write, whatever `revoked by` says.
+        let Some(granted_by) = granted_by else {
+            return Err(denied(touch, resource, actor, None));
+        };
         let rule = match touch.act {
             Act::Grant => granted_by,
-            Act::Revoke => relation.and_then(|r| r.revoked_by).or(granted_by),
-        };
-        let Some(rule) = rule else {
-            return Err(denied(touch, resource, actor, None));
+            Act::Revoke => relation.and_then(|r| r.revoked_by).unwrap_or(granted_by),
         };
         let when = self.when(resource);
         let walks = self.schema.reach().walks(self.schema, rule, member);

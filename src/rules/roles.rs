@@ -1,11 +1,14 @@
 //! Roles: what they include, who may edit and assign them, and that nobody gives what they lack.
 
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::schema::{BuiltinDef, MemberId, RolesDef, RolesId, Schema, SubjectForm, TypeId};
 use crate::state::{RoleRecord, State};
 use crate::tuple::{Object, ObjectRef, RoleRef, Subject, SubjectRef, Tuple};
 
+use super::locks::behind;
 use super::rights::{denied, is_own};
 use super::violation::{Denied, Needed};
 use super::{Act, Broken, Rules, Touch, Violation, When};
@@ -96,9 +99,18 @@ impl<'a> Rules<'a> {
             return Ok(());
         }
         let when = self.when(&judged_on);
-        if !self.has(rule, &judged_on, actor.as_ref(), when)? {
-            let needed = self.needed(rule, &judged_on, actor, self.state_of(when));
-            return Err(denied(touch, &judged_on, actor, Some(needed)));
+        self.asks(rule, touch, &judged_on, actor)?;
+        let resource = &touch.tuple.resource;
+        if own_rule.is_some()
+            && touch.act == Act::Grant
+            && !self.counts(&judged_on, roles, resource)
+        {
+            // On what is not the owner's the role is without force. Whoever puts it there needs
+            // what any other role needs, else every owner could write to all resources.
+            let Some(rule) = assigns.and_then(|assigns| assigns.granted_by) else {
+                return Err(denied(touch, resource, actor, None));
+            };
+            self.asks(rule, touch, resource, actor)?;
         }
         let capped = own_rule.is_none() && assigns.is_some_and(|assigns| assigns.capped);
         if capped && touch.act == Act::Grant {
@@ -112,6 +124,46 @@ impl<'a> Rules<'a> {
             }
         }
         Ok(())
+    }
+
+    fn asks(
+        &self,
+        rule: MemberId,
+        touch: &Touch<'a>,
+        on: &Object,
+        actor: &'a Subject,
+    ) -> Result<(), Broken> {
+        let when = self.when(on);
+        match self.has(rule, on, actor.as_ref(), when)? {
+            true => Ok(()),
+            false => {
+                let needed = self.needed(rule, on, actor, self.state_of(when));
+                Err(denied(touch, on, actor, Some(needed)))
+            }
+        }
+    }
+
+    /// Whether the roles of an owner count on a resource: it is the owner, or leads to it.
+    fn counts(&self, owner: &Object, roles: RolesId, resource: &Object) -> bool {
+        let (state, schema) = (self.state_of(self.when(resource)), self.schema);
+        let mut seen = HashSet::from([resource.clone()]);
+        let mut open = vec![resource.clone()];
+        while let Some(object) = open.pop() {
+            if object == *owner {
+                return true;
+            }
+            let kind = schema.type_named(object.kind());
+            let assigns = kind.and_then(|kind| schema.assigns(kind.id, roles));
+            for via in assigns.iter().flat_map(|assigns| &assigns.inherits) {
+                let above = behind(state, schema, object.as_ref(), *via);
+                open.extend(
+                    above
+                        .into_iter()
+                        .filter(|object| seen.insert(object.clone())),
+                );
+            }
+        }
+        false
     }
 
     /// Whether the actor may make, edit or delete a role of this owner, and give it `added`.
@@ -165,6 +217,7 @@ impl<'a> Rules<'a> {
         scope: Scope,
     ) -> Result<Option<Arc<str>>, Broken> {
         let below = self.imagined_below(roles, on);
+        let imagined = OnceCell::new();
         for name in permissions {
             let Some(member) = self.schema.includable_named(roles, name) else {
                 continue;
@@ -173,18 +226,20 @@ impl<'a> Rules<'a> {
                 .schema
                 .names
                 .type_name(self.schema.member(member).owner);
-            let has = if kind == on.kind() {
-                self.has(member, on, actor.as_ref(), when)?
-            } else if below.iter().any(|tuple| tuple.resource.kind() == kind) {
-                let imagined = self
-                    .state_of(when)
-                    .with_tuples(below.iter().map(|t| (t, true)));
+            let here = kind == on.kind();
+            let is_below = below.iter().any(|tuple| tuple.resource.kind() == kind);
+            let mut has = here || is_below || scope == Scope::Assigned;
+            if here {
+                has = self.has(member, on, actor.as_ref(), when)?;
+            }
+            if has && is_below {
+                let state = imagined.get_or_init(|| {
+                    let tuples = below.iter().map(|tuple| (tuple, true));
+                    self.state_of(when).with_tuples(tuples)
+                });
                 let resource = ObjectRef::known(kind, IMAGINED).to_object();
-                self.judge(&imagined, member, &resource, actor.as_ref())?
-            } else {
-                // What an assignment does not reach it does not hand out.
-                scope == Scope::Assigned
-            };
+                has = self.judge(state, member, &resource, actor.as_ref())?;
+            }
             if !has {
                 return Ok(Some(Arc::clone(name)));
             }
@@ -192,14 +247,15 @@ impl<'a> Rules<'a> {
         Ok(None)
     }
 
-    /// The tuples by which one imagined resource of each type below hangs under `on`.
+    /// The tuples by which one imagined resource of each type below hangs under `on`; below it may
+    /// be its own type too.
     fn imagined_below(&self, roles: RolesId, on: &Object) -> Vec<Tuple> {
         let schema = self.schema;
         let Some(top) = schema.type_named(on.kind()) else {
             return Vec::new();
         };
         let mut level: Vec<TypeId> = vec![top.id];
-        let mut reached: Vec<TypeId> = level.clone();
+        let mut reached: Vec<TypeId> = Vec::new();
         let mut tuples = Vec::new();
         while !level.is_empty() {
             let mut next = Vec::new();

@@ -86,6 +86,8 @@ struct SavedAnswer {
     lock: Option<SavedLock>,
     #[prost(message, optional, tag = "11")]
     role: Option<SavedRole>,
+    #[prost(bool, tag = "12")]
+    unchanged: bool,
 }
 
 impl State {
@@ -118,7 +120,7 @@ impl State {
             Some(schema) => Arc::clone(&schema.names),
             None => Arc::new(names),
         };
-        Ok(Self {
+        let mut state = Self {
             epoch: origin.epoch,
             seed: origin.seed,
             revision: origin.revision,
@@ -132,7 +134,11 @@ impl State {
             fencing_base: header.fencing_base,
             remembered: answers_of(&header.answers)?,
             names,
-        })
+        };
+        for lock in state.locks.clone().iter() {
+            state.name_exempt(lock);
+        }
+        Ok(state)
     }
 
     fn header(&self) -> Header {
@@ -186,6 +192,7 @@ fn saved((caller, key, kept): (&Arc<str>, &Arc<str>, &Kept)) -> SavedAnswer {
         changes: kept.changes.to_vec(),
         lock: kept.lock.as_deref().map(Into::into),
         role: kept.role.as_deref().map(Into::into),
+        unchanged: kept.unchanged,
     }
 }
 
@@ -199,6 +206,7 @@ fn answers_of(saved: &[SavedAnswer]) -> io::Result<Answers> {
             request_hash: one.request_hash,
             granted: one.granted,
             revoked: one.revoked,
+            unchanged: one.unchanged,
             changes: one.changes.clone().into(),
             lock: read_lock(one.lock.clone()).map_err(|problem| bad(&problem))?,
             role: read_role(one.role.clone()).map_err(|problem| bad(&problem))?,

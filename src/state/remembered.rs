@@ -25,6 +25,8 @@ pub struct Kept {
     pub granted: u64,
     /// How many tuples it revoked.
     pub revoked: u64,
+    /// Whether nothing had to be changed.
+    pub unchanged: bool,
     /// What a new schema changed.
     pub changes: Arc<[String]>,
     /// The lock that it placed, renewed or lifted.
@@ -130,6 +132,7 @@ mod tests {
             time: Timestamp::new(seconds, 0).unwrap(),
             request_hash: revision,
             granted: 0,
+            unchanged: false,
             revoked: 0,
             changes: Arc::new([]),
             lock: None,

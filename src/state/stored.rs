@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use super::{ApplyError, Change, Commit, State};
+use super::{ApplyError, Change, Commit, HeldLock, State};
 use crate::index::{Edit, Index, Op, Restriction, ScanPosition, SiteRef, Stored, generated};
 use crate::schema::{CaveatId, Names, RelId, Schema, SubjectType};
 use crate::time::Timestamp;
@@ -58,7 +58,7 @@ impl State {
     /// Filters that select all that `new` does not take, and perhaps more.
     pub(crate) fn unfit_filters(&self, new: &Schema) -> Vec<TupleFilter> {
         let mut filters: Vec<TupleFilter> = Vec::new();
-        for shape in self.index.shapes() {
+        for (shape, _) in self.index.shapes() {
             let wanted = SubjectType {
                 kind: shape.subject,
                 form: shape.form,
@@ -101,6 +101,22 @@ impl State {
             self.index = self.index.install(self.index.merge_segment(segment));
         }
         self
+    }
+
+    /// Gives whomever a lock exempts a node: such a subject may have what nobody else has, and no
+    /// tuple may name it.
+    pub(super) fn name_exempt(&mut self, lock: &HeldLock) {
+        let named = lock
+            .exempt
+            .iter()
+            .filter(|exempt| !exempt.as_ref().is_wildcard());
+        let mut named = named
+            .filter_map(|exempt| Some((self.names.type_id(exempt.kind())?, exempt.id())))
+            .filter(|(kind, id)| self.index.node(*kind, id).is_none())
+            .peekable();
+        if named.peek().is_some() {
+            self.index = self.index.with_nodes(named);
+        }
     }
 
     pub(super) fn apply_tuples(&mut self, commit: &Commit) -> Result<(), ApplyError> {

@@ -406,6 +406,25 @@ async fn roles_and_locks_go_out_and_in() {
     second.import(stream).await.1.unwrap();
     let once_more = second.export(ExportRequest::default()).await;
     assert_eq!(once_more[0].revision, again[0].revision, "it was a change");
+    // Tokens never go back: an imported lock keeps a higher one, and what follows is beyond it.
+    let mut third = Grants::new().await;
+    let mut far = with_roles();
+    far.locks[0].fencing_token = 1_000_000;
+    third.import(vec![far]).await.1.unwrap();
+    let kept = third.export(ExportRequest::default()).await;
+    assert_eq!(kept[0].locks[0].fencing_token, 1_000_000);
+    let mut next = with_roles();
+    next.locks[0].lock_id = "l2".to_owned();
+    third.import(vec![next]).await.1.unwrap();
+    let kept = third.export(ExportRequest::default()).await;
+    let tokens = kept[0].locks.iter().map(|lock| lock.fencing_token);
+    assert!(tokens.max().unwrap() > 1_000_000);
+    let mut endless = with_roles();
+    endless.locks[0].lock_id = "l3".to_owned();
+    endless.locks[0].fencing_token = u64::MAX;
+    let status = third.import(vec![endless]).await.1.unwrap_err();
+    let field = Some("locks[0].fencing_token".to_owned());
+    assert_eq!(reason_of(&status), ("MALFORMED_REQUEST".to_owned(), field));
     let sealed = vec![ImportRequest {
         tuples: vec![tuple("app:shop#viewer@user:y")],
         ..ImportRequest::default()

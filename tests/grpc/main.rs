@@ -21,7 +21,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
 
 mod bulk;
+mod locks;
 mod raw;
+mod roles;
 mod services;
 mod serving;
 

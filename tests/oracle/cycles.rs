@@ -73,6 +73,15 @@ impl Asker<'_> {
         match expr {
             Expr::Nil | Expr::Itself => {}
             Expr::Member(name) => found.push(self.at((x, *name, odd))),
+            Expr::Roles { block, which } => {
+                for (subject, condition) in self.holders(x, *block, *which) {
+                    if let (Subject::Set(set, name), true) =
+                        (subject, condition.level > Level::Denied)
+                    {
+                        found.push(self.at((set, name, odd)));
+                    }
+                }
+            }
             Expr::Union(a, b) | Expr::Intersection(a, b) => {
                 self.reads(a, x, odd, found);
                 self.reads(b, x, odd, found);

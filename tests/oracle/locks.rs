@@ -44,25 +44,12 @@ impl Asker<'_> {
     }
 
     /// The object and all that the mode's `inherits` lead to.
-    fn inherits_from(&self, x: Object, mode: &str) -> Vec<Object> {
-        let mut places = vec![x];
-        let mut at = 0;
-        while let Some(object) = places.get(at).copied() {
-            at += 1;
-            let modes = self.world.types[object.kind].modes.iter();
-            for via in modes
-                .filter(|one| one.name == mode)
-                .flat_map(|mode| &mode.inherits)
-            {
-                for (subject, _) in self.tuples(object, *via) {
-                    let above = subject.object().unwrap();
-                    if !places.contains(&above) {
-                        places.push(above);
-                    }
-                }
-            }
-        }
-        places
+    pub(super) fn inherits_from(&self, x: Object, mode: &str) -> Vec<Object> {
+        self.climb(x, |kind| {
+            let modes = self.world.types[kind].modes.iter();
+            let modes = modes.filter(|one| one.name == mode);
+            modes.flat_map(|mode| mode.inherits.clone()).collect()
+        })
     }
 }
 
@@ -135,6 +122,20 @@ impl Solution<'_> {
                 (value, Vec::new())
             }
             Expr::Member(name) => self.node(x, *name),
+            Expr::Roles { block, which } => {
+                let holders = self.asker.holders(x, *block, *which).into_iter();
+                let parts = holders.map(|(subject, condition)| {
+                    let part = match subject {
+                        Subject::Set(set, name) if self.asker.subject != subject => {
+                            self.node(set, name)
+                        }
+                        _ => (self.asker.is(subject, false, &self.free[0]), Vec::new()),
+                    };
+                    behind((condition, part))
+                });
+                let parts = parts.reduce(either);
+                parts.unwrap_or((Value::DENIED, Vec::new()))
+            }
             Expr::Union(a, b) => either(self.part(a, x), self.part(b, x)),
             Expr::Intersection(a, b) => both(self.part(a, x), self.part(b, x)),
             Expr::Exclusion(a, _, hidden) => {

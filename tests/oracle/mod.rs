@@ -17,9 +17,11 @@ mod cycles;
 mod locks;
 pub mod model;
 pub mod reader;
+pub mod roles;
+mod staff;
 pub mod world;
 
-use model::{Body, Expr, Given, Level, Name, Object, Subject, Value, World};
+use model::{Body, Expr, Given, Kind, Level, Name, Object, Subject, Value, World};
 
 /// All that an answer depends on but for what is asked about.
 #[derive(Clone, Debug)]
@@ -174,7 +176,7 @@ impl<'a> Asker<'a> {
         }
         let body = match self.world.body(object.kind, name) {
             None => Value::DENIED,
-            Some(Body::Relation(_)) => self.relation(node, table),
+            Some(Body::Relation(_)) => self.among(self.tuples(object, name), odd, table),
             Some(Body::Permission(expr)) => self.expr(expr, object, odd, table, negated),
         };
         // On the right of `-` no lock is applied.
@@ -185,24 +187,28 @@ impl<'a> Asker<'a> {
             .fold(body, |value, (_, pass)| value.and(pass))
     }
 
-    fn relation(&self, (object, name, odd): Node, table: &[Value]) -> Value {
+    /// Whether the one who asks is among these subjects.
+    fn among(&self, subjects: Vec<(Subject, Value)>, odd: bool, table: &[Value]) -> Value {
         let mut value = Value::DENIED;
-        for (subject, condition) in self.tuples(object, name) {
-            let reached = match (subject, self.subject) {
-                (tuple, asked) if tuple == asked => Value::ALLOWED,
-                (Subject::Wildcard(kind), Subject::Object(asked)) if kind == asked.kind => {
-                    Value::ALLOWED
-                }
-                // On the right of `-`, "all" are stopped by any.
-                (Subject::Object(one), Subject::Wildcard(kind)) if odd && kind == one.kind => {
-                    Value::ALLOWED
-                }
-                (Subject::Set(set, name), _) => table[place(self.world, (set, name, odd))],
-                _ => Value::DENIED,
-            };
-            value = value.or(condition.and(reached));
+        for (subject, condition) in subjects {
+            value = value.or(condition.and(self.is(subject, odd, table)));
         }
         value
+    }
+
+    fn is(&self, subject: Subject, odd: bool, table: &[Value]) -> Value {
+        match (subject, self.subject) {
+            (tuple, asked) if tuple == asked => Value::ALLOWED,
+            (Subject::Wildcard(kind), Subject::Object(asked)) if kind == asked.kind => {
+                Value::ALLOWED
+            }
+            // On the right of `-`, "all" are stopped by any.
+            (Subject::Object(one), Subject::Wildcard(kind)) if odd && kind == one.kind => {
+                Value::ALLOWED
+            }
+            (Subject::Set(set, name), _) => table[place(self.world, (set, name, odd))],
+            _ => Value::DENIED,
+        }
     }
 
     fn expr(&self, expr: &Expr, x: Object, odd: bool, table: &[Value], negated: &[Value]) -> Value {
@@ -216,6 +222,7 @@ impl<'a> Asker<'a> {
                 _ => Value::DENIED,
             },
             Expr::Member(name) => read(x, *name),
+            Expr::Roles { block, which } => self.among(self.holders(x, *block, *which), odd, table),
             Expr::Union(a, b) => sub(a).or(sub(b)),
             Expr::Intersection(a, b) => sub(a).and(sub(b)),
             Expr::Exclusion(a, _, hidden) => {
@@ -247,6 +254,24 @@ impl<'a> Asker<'a> {
                 value
             }
         }
+    }
+
+    /// The object and all that these relations of each type lead to, over any number of levels.
+    fn climb(&self, x: Object, inherits: impl Fn(Kind) -> Vec<Name>) -> Vec<Object> {
+        let mut places = vec![x];
+        let mut at = 0;
+        while let Some(object) = places.get(at).copied() {
+            at += 1;
+            for via in inherits(object.kind) {
+                for (subject, _) in self.tuples(object, via) {
+                    let above = subject.object().unwrap();
+                    if !places.contains(&above) {
+                        places.push(above);
+                    }
+                }
+            }
+        }
+        places
     }
 
     /// The subjects of a relation that have not expired, each with the condition it holds under.

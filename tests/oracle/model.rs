@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::roles::{Assigns, Block, Permission, Role, Which};
+
 /// A type, by its place in [`World::types`].
 pub type Kind = usize;
 /// A relation's or permission's name, by its place in [`World::names`].
@@ -92,6 +94,14 @@ pub enum Subject {
 }
 
 impl Subject {
+    pub fn of(object: Object, form: Form) -> Self {
+        match form {
+            Form::Object => Self::Object(object),
+            Form::Set(name) => Self::Set(object, name),
+            Form::Wildcard => Self::Wildcard(object.kind),
+        }
+    }
+
     /// The object that an arrow walks to.
     pub fn object(self) -> Option<Object> {
         match self {
@@ -143,6 +153,11 @@ pub enum Expr {
         via: Name,
         target: Name,
     },
+    /// `any`, `some` or `role NAME` of a block.
+    Roles {
+        block: usize,
+        which: Which,
+    },
     Union(Box<Expr>, Box<Expr>),
     Intersection(Box<Expr>, Box<Expr>),
     /// The name is a hidden member whose body is the right side: so each negation reads a node.
@@ -160,6 +175,7 @@ pub struct Type {
     pub name: String,
     pub members: Vec<(Name, Body)>,
     pub modes: Vec<Mode>,
+    pub assigns: Vec<Assigns>,
 }
 
 /// A lock mode of a type.
@@ -204,6 +220,11 @@ pub struct World {
     pub tuples: Vec<Tuple>,
     /// A place that is `None` was lifted.
     pub locks: Vec<Option<Lock>>,
+    pub blocks: Vec<Block>,
+    /// All roles that can ever be, by the names of their generated relations.
+    pub roles: BTreeMap<Name, Role>,
+    /// Those that were made or edited, and what they include.
+    pub records: BTreeMap<Name, Vec<Permission>>,
 }
 
 /// The caveats that worlds use. A failing one is `lacking(&[])`.
@@ -337,19 +358,61 @@ impl World {
             for mode in &definition.modes {
                 text.push_str(&self.mode_text(kind, mode));
             }
+            for one in &definition.assigns {
+                write!(text, "  assigns {}", self.blocks[one.block].name).unwrap();
+                if !one.inherits.is_empty() {
+                    write!(text, " inherits {}", self.words(&one.inherits)).unwrap();
+                }
+                text.push('\n');
+            }
             text.push_str("}\n");
+        }
+        for block in &self.blocks {
+            text.push_str(&self.block_text(block));
         }
         text
     }
 
+    fn block_text(&self, block: &Block) -> String {
+        let owner = &self.types[block.owner].name;
+        let held: Vec<_> = (block.held_by.iter())
+            .map(|one| self.alternative_text(one))
+            .collect();
+        let held = held.join(" | ");
+        let mut text = format!("roles {} of {owner} {{\n  held by {held}\n", block.name);
+        for builtin in &block.builtins {
+            write!(text, "  builtin {}", builtin.key).unwrap();
+            let listed = builtin
+                .includes
+                .as_ref()
+                .map(|all| self.permissions_text(all));
+            match listed.as_deref() {
+                None => text += " includes *",
+                Some([]) => {}
+                Some(all) => write!(text, " includes {}", all.join(", ")).unwrap(),
+            }
+            text.push('\n');
+        }
+        text + "}\n"
+    }
+
+    /// Such as `doc.p0`.
+    pub fn permissions_text(&self, all: &[Permission]) -> Vec<String> {
+        let named = all.iter();
+        let named =
+            named.map(|(kind, name)| format!("{}.{}", self.types[*kind].name, self.names[*name]));
+        named.collect()
+    }
+
+    fn words(&self, names: &[Name]) -> String {
+        let words: Vec<_> = (names.iter())
+            .map(|name| self.names[*name].as_str())
+            .collect();
+        words.join(", ")
+    }
+
     fn mode_text(&self, kind: Kind, mode: &Mode) -> String {
-        let list = |names: &[Name]| {
-            let words: Vec<_> = names
-                .iter()
-                .map(|name| self.names[*name].as_str())
-                .collect();
-            words.join(", ")
-        };
+        let list = |names: &[Name]| self.words(names);
         let mut text = format!("  lock {} {{ blocks ", mode.name);
         text += &mode.blocks.as_deref().map_or("*".to_owned(), list);
         if let Some(Body::Permission(expr)) = mode.except.and_then(|name| self.body(kind, name)) {
@@ -409,6 +472,14 @@ impl World {
             Expr::Backward { kind, via, target } => {
                 format!("{}.{}<-{}", self.types[*kind].name, name(via), name(target))
             }
+            Expr::Roles { block, which } => {
+                let block = self.blocks[*block].name;
+                match which {
+                    Which::Any(_) => format!("any {block}"),
+                    Which::Some => format!("some {block}"),
+                    Which::Builtin(key) => format!("role {key}"),
+                }
+            }
             Expr::Union(a, b) => format!("({} + {})", self.expr_text(a), self.expr_text(b)),
             Expr::Intersection(a, b) => format!("({} & {})", self.expr_text(a), self.expr_text(b)),
             Expr::Exclusion(a, b, _) => format!("({} - {})", self.expr_text(a), self.expr_text(b)),
@@ -433,7 +504,7 @@ impl World {
         let mut text = format!(
             "{}#{}@{}",
             self.object_text(tuple.resource),
-            self.names[tuple.relation],
+            self.word(tuple.relation),
             self.subject_text(tuple.subject)
         );
         if let Some((caveat, fixed)) = &tuple.caveat {

@@ -20,6 +20,7 @@ pub fn schema(text: &str) -> World {
                 name: pair[1].clone(),
                 members: Vec::new(),
                 modes: Vec::new(),
+                assigns: Vec::new(),
             });
         }
     }

@@ -53,13 +53,26 @@ impl Dice {
             true => Shape::Wide,
             false => Shape::Small,
         };
-        self.shaped(shape)
+        self.shaped(shape, false)
+    }
+
+    /// The same with roles in it.
+    pub fn staffed(&mut self) -> World {
+        self.shaped(Shape::Small, true)
+    }
+
+    /// A world of the seed's kind: every third has roles.
+    pub fn drawn(&mut self, seed: u64) -> World {
+        match seed % 3 {
+            0 => self.staffed(),
+            _ => self.world(),
+        }
     }
 
     /// A world of long lists with few answers behind them, which are searched from the subject's
     /// side. Whether no wildcard stands in it yet is a coin.
     pub fn crowd(&mut self) -> World {
-        let mut world = self.shaped(Shape::Crowd);
+        let mut world = self.shaped(Shape::Crowd, false);
         if !self.once_in(4) {
             let plain = |one: &Tuple| !matches!(one.subject, Subject::Wildcard(_));
             world.tuples.retain(plain);
@@ -67,7 +80,7 @@ impl Dice {
         world
     }
 
-    fn shaped(&mut self, shape: Shape) -> World {
+    fn shaped(&mut self, shape: Shape, staffed: bool) -> World {
         let mut world = World {
             caveats: CAVEATS.to_vec(),
             ..World::default()
@@ -83,6 +96,7 @@ impl Dice {
                 name,
                 members: Vec::new(),
                 modes: Vec::new(),
+                assigns: Vec::new(),
             });
         }
         let ids = match shape {
@@ -100,6 +114,7 @@ impl Dice {
             expiry: self.once_in(2),
             exclusion: !self.once_in(3),
             self_word: self.once_in(3),
+            within: None,
         };
         let plan: Vec<(usize, usize)> = (0..kinds)
             .map(|_| (1 + self.below(3), self.below(4)))
@@ -112,6 +127,9 @@ impl Dice {
                     .members
                     .push((name, Body::Relation(alternatives)));
             }
+        }
+        if staffed {
+            self.blocks(&mut world, &plan, style);
         }
         for (kind, (_, permissions)) in plan.iter().enumerate().skip(1) {
             self.permissions(&mut world, kind, *permissions, style);
@@ -127,6 +145,9 @@ impl Dice {
             if let Some(tuple) = self.tuple(&world, ids) {
                 put(&mut world.tuples, tuple);
             }
+        }
+        if staffed {
+            self.staff(&mut world, ids);
         }
         if self.once_in(2) {
             self.lock_modes(&mut world, style);
@@ -214,7 +235,7 @@ impl Dice {
         })
     }
 
-    fn alternatives(
+    pub(super) fn alternatives(
         &mut self,
         world: &mut World,
         kind: Kind,
@@ -265,7 +286,8 @@ impl Dice {
         loop {
             world.types[kind].members.truncate(before);
             for at in 0..count {
-                let expr = self.expr(world, kind, &names, 3, style);
+                let within = Some(names[at]);
+                let expr = self.expr(world, kind, &names, 3, Style { within, ..style });
                 world.types[kind]
                     .members
                     .push((names[at], Body::Permission(expr)));
@@ -293,6 +315,9 @@ impl Dice {
             1..=4 => self.arrow(world, kind),
             5 => self.backward(world, kind),
             6 if !permissions.is_empty() => Expr::Member(*self.pick(permissions)),
+            7..=9 if !world.blocks.is_empty() => {
+                (self.roles_word(world, kind, style)).unwrap_or_else(|| self.relation(world, kind))
+            }
             10..=13 => Expr::Union(Box::new(sub(self, world)), Box::new(sub(self, world))),
             14..=16 => Expr::Intersection(Box::new(sub(self, world)), Box::new(sub(self, world))),
             17..=19 if style.exclusion => {
@@ -371,6 +396,17 @@ impl Dice {
     pub fn tuple(&mut self, world: &World, ids: usize) -> Option<Tuple> {
         let kind = 1 + self.below(world.types.len() - 1);
         let relation = *self.pick(&relations(world, kind, |_| true));
+        self.tuple_of(world, kind, relation, ids)
+    }
+
+    /// The same of one relation.
+    pub(super) fn tuple_of(
+        &mut self,
+        world: &World,
+        kind: Kind,
+        relation: Name,
+        ids: usize,
+    ) -> Option<Tuple> {
         let Some(Body::Relation(alternatives)) = world.body(kind, relation) else {
             return None;
         };
@@ -383,14 +419,8 @@ impl Dice {
         Some(Tuple {
             resource: Object { kind, id },
             relation,
-            subject: match one.form {
-                Form::Object => Subject::Object(object),
-                Form::Set(name) => Subject::Set(object, name),
-                Form::Wildcard => Subject::Wildcard(one.kind),
-            },
-            caveat: one
-                .caveat
-                .map(|at| (at, self.given(CAVEATS[at].parameters, 4))),
+            subject: Subject::of(object, one.form),
+            caveat: one.caveat.map(|at| (at, self.fixed(at))),
             expires_at: one.expiration.then(|| self.instant()),
         })
     }
@@ -407,7 +437,12 @@ impl Dice {
         (self.below(resources), self.below(subjects))
     }
 
-    fn instant(&mut self) -> i64 {
+    /// What a tuple fixes of a caveat's parameters.
+    pub(super) fn fixed(&mut self, caveat: usize) -> Given {
+        self.given(CAVEATS[caveat].parameters, 4)
+    }
+
+    pub(super) fn instant(&mut self) -> i64 {
         NOW + [-10, 0, 1, 5, 10, 100][self.below(6)]
     }
 
@@ -483,12 +518,14 @@ enum Shape {
 /// What a schema may contain.
 #[expect(clippy::struct_excessive_bools, reason = "five coins")]
 #[derive(Clone, Copy)]
-struct Style {
+pub(super) struct Style {
     crowd: bool,
     caveats: bool,
     expiry: bool,
     exclusion: bool,
     self_word: bool,
+    /// The permission whose expression is drawn.
+    pub(super) within: Option<Name>,
 }
 
 /// Writes a tuple over the one of the same resource, relation and subject.
@@ -502,11 +539,15 @@ pub fn put(tuples: &mut Vec<Tuple>, tuple: Tuple) -> Option<Tuple> {
     before
 }
 
-fn walks(alternatives: &[Alternative]) -> bool {
+pub(super) fn walks(alternatives: &[Alternative]) -> bool {
     alternatives.iter().all(|one| one.form != Form::Wildcard)
 }
 
-fn relations(world: &World, kind: Kind, fits: impl Fn(&[Alternative]) -> bool) -> Vec<Name> {
+pub(super) fn relations(
+    world: &World,
+    kind: Kind,
+    fits: impl Fn(&[Alternative]) -> bool,
+) -> Vec<Name> {
     let members = world.types[kind].members.iter();
     let fitting = members.filter(|(_, body)| matches!(body, Body::Relation(all) if fits(all)));
     fitting.map(|(name, _)| *name).collect()

@@ -34,6 +34,8 @@ pub struct Real {
 impl Real {
     pub fn new(world: &World) -> Self {
         let mut real = Self::of(&world.schema_text(), &[]);
+        let roles = world.records.keys().map(|role| world_role(world, *role));
+        real.apply(&roles.collect::<Vec<_>>());
         let granted = (world.tuples.iter()).map(|one| Change::Granted(tuple(world, one)));
         real.apply(&granted.collect::<Vec<_>>());
         let locks = world.locks.iter().zip(0..);
@@ -206,8 +208,17 @@ pub fn world_text(world: &World) -> String {
     let locks: Vec<_> = (world.locks.iter().zip(0..))
         .filter_map(|(lock, id)| Some(format!("{:?}", world_lock(world, id, lock.as_ref()?))))
         .collect();
-    let (tuples, locks) = (tuples.join("\n"), locks.join("\n"));
-    format!("{}\n{tuples}\n{locks}\n", world.schema_text())
+    let roles: Vec<_> = (world.records.iter())
+        .map(|(name, all)| {
+            format!(
+                "{} {}",
+                world.word(*name),
+                world.permissions_text(all).join(",")
+            )
+        })
+        .collect();
+    let (tuples, locks, roles) = (tuples.join("\n"), locks.join("\n"), roles.join("\n"));
+    format!("{}\n{tuples}\n{locks}\n{roles}\n", world.schema_text())
 }
 
 /// A number from the environment.
@@ -233,6 +244,23 @@ pub fn world_lock(world: &World, id: usize, lock: &model::Lock) -> Arc<HeldLock>
         expires_at: lock.expires_at.map(instant),
         fencing_token: 1,
     })
+}
+
+/// A role of a world, made or edited, as the real thing has it.
+pub fn world_role(world: &World, name: Name) -> Change {
+    let role = world.roles[&name];
+    let owner = Object {
+        kind: world.blocks[role.block].owner,
+        id: role.owner,
+    };
+    let mut permissions = world.permissions_text(&world.records[&name]);
+    permissions.sort();
+    Change::RoleWritten(Arc::new(RoleRecord {
+        role: world.word(name).replacen('=', ":", 1).parse().unwrap(),
+        owner: world.object_text(owner).parse().unwrap(),
+        title: "t".into(),
+        permissions: permissions.into_iter().map(Into::into).collect(),
+    }))
 }
 
 /// Whether a denial names the locks that the oracle names; only where the values are exact.

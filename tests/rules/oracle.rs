@@ -366,7 +366,7 @@ fn random_schema(dice: &mut Dice) -> Schema {
             (dice.once_in(once_in) != but).then(|| expr(dice, kind, 1, &["p", "q"]))
         };
         let granted = rule(8, true);
-        let revoked = rule(4, false).filter(|_| granted.is_some());
+        let revoked = rule(4, false);
         let requires = rule(4, false).filter(|_| name != "parent");
         let min = if name != "parent" && dice.once_in(3) {
             1 + dice.below(2)

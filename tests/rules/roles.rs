@@ -3,7 +3,7 @@
 use portcullis::plan::{Action, Assignment, Command, Operation, RoleEdit, RoleWanted};
 
 use crate::tuples::{by, engine, outcome};
-use crate::world::{command, filter, write};
+use crate::world::{command, filter, keyed, write};
 
 const SCHEMA: &str = "use expiration
 definition user {}
@@ -199,4 +199,172 @@ async fn who_assigns_roles() {
         ("user:olga", create(ACME, "ops", &[]), "ops"),
         ("user:olga", unassign(ops, "user:new", ACME), "0/0"),
     ]).await;
+}
+
+/// What an owner says of its built-in role counts where the role does: elsewhere whoever assigns
+/// it needs what any other role needs, else each owner could write to every resource.
+#[tokio::test]
+async fn a_built_in_role_is_not_put_on_what_is_somebody_elses() {
+    let admin = "role:evil/admin";
+    check(vec![
+        ("", write(&["+organization:evil#owner@user:eve"]), "1/0"),
+        (
+            "user:eve",
+            assign(admin, "user:eve", "organization:evil"),
+            "1/0",
+        ),
+        (
+            "user:eve",
+            assign(admin, "user:eve", SHOP),
+            "`assigns role (granted by)` needs `administer` on application:shop",
+        ),
+        // Nor on what nobody has made yet, which would no longer be new then.
+        (
+            "user:eve",
+            assign(admin, "user:eve", "application:next"),
+            "`assigns role (granted by)` needs `administer` on application:next",
+        ),
+        // Who may assign there may put a role there that is without force, as any other one.
+        ("", write(&["+organization:evil#owner@user:olga"]), "1/0"),
+        ("user:olga", assign(admin, "user:eve", SHOP), "1/0"),
+        ("user:eve", unassign(admin, "user:eve", SHOP), "0/1"),
+        // Below the owner its rule is enough.
+        (
+            "",
+            write(&["+application:mine#organization@organization:evil"]),
+            "1/0",
+        ),
+        (
+            "user:eve",
+            assign(admin, "user:two", "application:mine"),
+            "1/0",
+        ),
+        // After a move it is somebody else's again.
+        (
+            "",
+            write(&[
+                "+application:mine#organization@organization:acme",
+                "-application:mine#organization@organization:evil",
+            ]),
+            "1/1",
+        ),
+        (
+            "user:eve",
+            assign(admin, "user:three", "application:mine"),
+            "needs `administer`",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_request_names_is_told_as_it_is_meant() {
+    check(vec![
+        // Only what a role can include is suggested.
+        (
+            "user:olga",
+            create(ACME, "w", &["application.plan"]),
+            "there is no permission \"application.plan\"; did you mean \"application.de",
+        ),
+        (
+            "user:olga",
+            create(ACME, "w", &["application.delet"]),
+            "did you mean \"application.delete\"?",
+        ),
+        (
+            "user:olga",
+            edit("role:acme/member", None, &[], &["application.plan"]),
+            "there is no permission \"application.plan\"; did you mean \"application.de",
+        ),
+        (
+            "user:olga",
+            create("organization:a@b", "w", &[]),
+            "owner has an '@' in its id",
+        ),
+        // An owner's id may have what separates it from the key.
+        ("", write(&["+organization:a/b:c=d#owner@user:olga"]), "1/0"),
+        (
+            "user:olga",
+            create("organization:a/b:c=d", "w", &["organization.read"]),
+            "role:a/b:c=d/w",
+        ),
+        (
+            "user:olga",
+            assign("role:a/b:c=d/w", "user:x", "organization:a/b:c=d"),
+            "1/0",
+        ),
+        ("user:olga", delete("role:a/b:c=d/w"), "0/1"),
+    ])
+    .await;
+}
+
+const FOLDERS: &str = "definition user {}
+definition folder {
+    relation parent: folder
+    relation owner: user
+    permission edit = owner + parent->edit + any role
+    permission lend = owner + any role
+    assigns role granted by edit capped inherits parent
+}
+roles role of folder { held by user  granted by edit capped }";
+
+/// A role that is assigned on a folder holds on the folders below it too: so has whoever gives it.
+#[tokio::test]
+async fn a_cap_counts_below_too() {
+    let engine = engine(FOLDERS).await;
+    outcome(&engine, write(&["+folder:a#owner@user:ann"])).await;
+    let steps = [
+        (
+            create("folder:a", "editor", &["folder.edit"]),
+            "folder.edit",
+        ),
+        (assign("role:a/editor", "user:bob", "folder:a"), "1/0"),
+        (
+            create("folder:a", "lender", &["folder.lend"]),
+            "`capped` needs `folder.lend`",
+        ),
+    ];
+    for (command, expected) in steps {
+        let outcome = outcome(&engine, by("user:ann", command)).await;
+        assert!(
+            outcome.contains(expected),
+            "{outcome}\n  expected {expected}"
+        );
+    }
+    let made = create("folder:a", "lender", &["folder.lend"]);
+    outcome(&engine, made).await;
+    let lent = assign("role:a/lender", "user:bob", "folder:a");
+    let outcome = outcome(&engine, by("user:ann", lent)).await;
+    assert!(
+        outcome.contains("`capped` needs `folder.lend`"),
+        "{outcome}"
+    );
+}
+
+/// What was so before is said to be, also to a repeat under a key.
+#[tokio::test]
+async fn what_changes_nothing_says_so() {
+    let engine = engine(SCHEMA).await;
+    outcome(&engine, write(WORLD)).await;
+    let member = "role:acme/member";
+    let commands = [
+        (edit(member, None, &["organization.invite"], &[]), false),
+        (edit(member, None, &["organization.invite"], &[]), true),
+        (edit(member, None, &[], &["organization.fire"]), true),
+        (unassign(member, "user:x", ACME), true),
+        (assign(member, "user:x", ACME), false),
+        (assign(member, "user:x", ACME), true),
+        (unassign(member, "user:x", ACME), false),
+    ];
+    for (place, (command, unchanged)) in commands.into_iter().enumerate() {
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            let command = keyed(command.clone(), "", &format!("key {place}"));
+            let mut written = engine.write(command, None).await.unwrap();
+            assert_eq!(written.unchanged, unchanged, "step {place}");
+            written.propagation = None;
+            said.push(written);
+        }
+        assert_eq!(said[0], said[1], "step {place}: a repeat says the same");
+    }
 }

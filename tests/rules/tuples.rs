@@ -31,6 +31,7 @@ definition application {
         granted by organization->administer  requires organization->belong
     relation reader: user                    granted by belongs
     relation note: user
+    relation tip: user                       revoked by organization->own
     permission belongs = organization->belong
     permission every = organization.all(belong)
 }
@@ -164,6 +165,13 @@ async fn who_may_grant_and_revoke() {
                 "the schema says nobody by whom `note` of application is granted",
             ),
             ("", &["+application:shop#note@user:alice"], "1/0"),
+            // Nor do others revoke it, whatever `revoked by` says.
+            ("", &["+application:shop#tip@user:alice"], "1/0"),
+            (
+                "user:alice",
+                &["-application:shop#tip@user:alice"],
+                "the schema says nobody by whom `tip` of application is granted",
+            ),
             // Nobody hangs from somebody else's word: an unknown actor, and one of a wrong type.
             (
                 "user:nobody",

@@ -185,6 +185,7 @@ pub fn created(from: Written) -> proto::CreateRoleResponse {
 /// The role as it is now.
 pub fn updated(from: Written) -> proto::UpdateRoleResponse {
     proto::UpdateRoleResponse {
+        unchanged: from.unchanged,
         role: from.role.as_ref().map(role),
         revision: from.token.to_string(),
         propagation: from.propagation.map(answers::propagation),
@@ -203,6 +204,7 @@ pub fn deleted(from: Written) -> proto::DeleteRoleResponse {
 /// Where a role was given.
 pub fn assigned(from: Written) -> proto::AssignRoleResponse {
     proto::AssignRoleResponse {
+        unchanged: from.unchanged,
         revision: from.token.to_string(),
         propagation: from.propagation.map(answers::propagation),
     }
@@ -211,6 +213,7 @@ pub fn assigned(from: Written) -> proto::AssignRoleResponse {
 /// Where a role was taken.
 pub fn unassigned(from: Written) -> proto::UnassignRoleResponse {
     proto::UnassignRoleResponse {
+        unchanged: from.unchanged,
         revision: from.token.to_string(),
         propagation: from.propagation.map(answers::propagation),
     }
@@ -219,6 +222,7 @@ pub fn unassigned(from: Written) -> proto::UnassignRoleResponse {
 /// Where roles were exchanged.
 pub fn changed(from: Written) -> proto::ChangeRoleResponse {
     proto::ChangeRoleResponse {
+        unchanged: from.unchanged,
         revision: from.token.to_string(),
         propagation: from.propagation.map(answers::propagation),
     }

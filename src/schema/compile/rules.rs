@@ -143,6 +143,9 @@ impl Compiler<'_, '_> {
                 let granted_by = rule("granted by", &clauses.granted_by);
                 let revoked_by = rule("revoked by", &clauses.revoked_by);
                 let requires = rule("requires", &clauses.requires);
+                if revoked_by.is_some() && granted_by.is_none() {
+                    self.idle_revoked_by(name);
+                }
                 let member = self.schema.members.get_mut(place);
                 if let Some(Member {
                     kind: MemberKind::Relation(relation),
@@ -156,6 +159,14 @@ impl Compiler<'_, '_> {
             }
             _ => {}
         }
+    }
+
+    fn idle_revoked_by(&mut self, name: &Name) {
+        let message = format!(
+            "`{}` has `revoked by` and no `granted by`: only trusted callers write it, and revoke it",
+            name.text
+        );
+        self.report.warning(name.span, "idle-revoked-by", message);
     }
 
     /// Compiles a rule to a member of its own, which no name leads to.

@@ -1,0 +1,31 @@
+//! New schemas: judged on a published state before the writer gets them. What a refused one would
+//! orphan is counted in the tuples themselves, and nobody else shall wait for that.
+
+use std::time::Instant;
+
+use crate::plan::{Command, Written};
+
+use super::revoke::judge;
+use super::{Engine, EngineError};
+
+impl Engine {
+    /// Writes a schema. The writer judges it once more, by the counts that it keeps.
+    pub(super) async fn write_schema(
+        &self,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Written, EngineError> {
+        let state = self.newest();
+        let judged = judge(
+            state,
+            command.clone(),
+            self.now(),
+            self.inner.limits.clone(),
+        );
+        let plan = judged.await?.map_err(EngineError::Refused)?;
+        if command.options.dry_run {
+            return Ok(plan.answer);
+        }
+        self.submit(command, deadline).await
+    }
+}
