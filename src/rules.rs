@@ -23,7 +23,8 @@ mod roles;
 mod violation;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+
+use hashbrown::HashMap;
 
 use crate::eval::{self, CheckError, Decision, Judged};
 use crate::schema::{MemberId, Relation, RolesId, Schema};

@@ -218,6 +218,9 @@ impl State {
     }
 
     fn owns_roles(&self, object: ObjectRef<'_>) -> bool {
+        if self.roles.is_empty() {
+            return false;
+        }
         let blocks = self.schema.iter().flat_map(|schema| &schema.roles);
         let mut owned = blocks.flat_map(|block| self.roles.owned(&block.name, object.id()));
         owned.any(|record| record.owner.as_ref() == object)

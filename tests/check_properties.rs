@@ -298,6 +298,30 @@ fn a_contextual_tuple_counts_like_a_stored_one() {
     println!("{compared} answers with contextual tuples compared");
 }
 
+/// Where no lock is held all is as it would be if the schema knew none.
+#[test]
+fn without_locks_all_is_as_before() {
+    let mut compared = 0;
+    for seed in 0..setting("PORTCULLIS_CHECKS", 100_000) / 500 {
+        let mut dice = Dice::new(seed ^ 0x4e0);
+        let mut world = dice.drawn(seed);
+        world.locks.clear();
+        let round = dice.round(&world);
+        let mut bare = world.clone();
+        bare.types.iter_mut().for_each(|kind| kind.modes.clear());
+        let (real, without) = (Real::new(&world), Real::new(&bare));
+        let questions = questions(&world);
+        for _ in 0..40 {
+            let asked = *dice.pick(&questions);
+            let said = [(&real, &world), (&without, &bare)]
+                .map(|(real, world)| real.ask(world, &round, asked, false));
+            assert_eq!(said[0], said[1], "seed {seed}\n{}", world_text(&world));
+            compared += 1;
+        }
+    }
+    println!("{compared} answers compared");
+}
+
 /// Adding a lock never gives anything, and its end takes nothing away; in which order locks were
 /// placed makes no difference.
 #[test]

@@ -56,14 +56,38 @@ fn begin() -> State {
 fn restored(state: &State) -> State {
     let mut bytes = Vec::new();
     state.write_to(&mut bytes).unwrap();
-    let origin = Origin {
+    State::read_from(&mut bytes.as_slice(), origin(state)).unwrap()
+}
+
+fn origin(state: &State) -> Origin {
+    Origin {
         epoch: state.epoch,
         seed: state.seed,
         revision: state.revision,
         time: state.time,
         chain: state.chain,
+    }
+}
+
+/// Restored from a file of before there were counts in it.
+fn uncounted(state: &State) -> State {
+    let mut bytes = Vec::new();
+    state.write_to(&mut bytes).unwrap();
+    let length = |at: usize| {
+        let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        usize::try_from(length).unwrap()
     };
-    State::read_from(&mut bytes.as_slice(), origin).unwrap()
+    // The state's header, then the index: eight bytes of its own, and a header of JSON.
+    let index = 8 + length(0);
+    let (begin, end) = (index + 16, index + 16 + length(index + 8));
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[begin..end]).unwrap();
+    assert!(header.as_object_mut().unwrap().remove("shapes").is_some());
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut older = bytes[..index + 8].to_vec();
+    older.extend((header.len() as u64).to_le_bytes());
+    older.extend(header);
+    older.extend(&bytes[end..]);
+    State::read_from(&mut older.as_slice(), origin(state)).unwrap()
 }
 
 fn tuple(number: u8) -> Tuple {
@@ -170,6 +194,11 @@ proptest! {
         }
         agrees(&state, &model);
         agrees(&restored(&state), &model);
+        let counts = |state: &State| state.index.shapes().collect::<Vec<_>>();
+        assert_eq!(counts(&restored(&state)), counts(&state));
+        assert_eq!(counts(&uncounted(&state)), counts(&state));
+        let total: u64 = counts(&state).iter().map(|(_, count)| count).sum();
+        assert_eq!(total, model.len() as u64);
         for (object, part) in [("org:a", "a"), ("app:a1", "a1"), ("team:a", "")] {
             let object: portcullis::tuple::Object = object.parse().unwrap();
             let named = model.values().any(|(tuple, _)| {
@@ -192,7 +221,7 @@ fn locks_and_roles_come_back_with_the_state() {
         reason: "release".into(),
         created_at: at(1),
         expires_at: Some(at(5)),
-        fencing_token: 4,
+        fencing_token: 400,
     });
     let role = std::sync::Arc::new(RoleRecord {
         role: "role:acme/deployer".parse().unwrap(),
@@ -212,6 +241,7 @@ fn locks_and_roles_come_back_with_the_state() {
         assert_eq!(state.locks.get("l"), Some(&lock));
         assert_eq!(state.roles.get("role:acme/deployer"), Some(&role));
         assert_eq!(state.next_expiry(), Some(at(5)));
+        assert!(state.fencing_token(state.revision.next()) > lock.fencing_token);
         let mentioned = |object: &str| {
             let object: portcullis::tuple::Object = object.parse().unwrap();
             state.mentions(object.as_ref())

@@ -132,12 +132,10 @@ pub(super) fn delete(
         return Err(Refusal::builtin(role, "can't be deleted"));
     }
     let revoked = assignments.iter().filter(|tuple| holds(tuple, now)).count() as u64;
-    let gone = assignments
-        .into_iter()
-        .map(|tuple| match holds(&tuple, now) {
-            true => Change::Revoked(tuple),
-            false => Change::Expired(tuple),
-        });
+    let gone = assignments.iter().map(|tuple| match holds(tuple, now) {
+        true => Change::Revoked(tuple.clone()),
+        false => Change::Expired(tuple.clone()),
+    });
     let changes = gone.chain([Change::RoleDeleted(role.clone())]).collect();
     Ok(Effect {
         changes: vec![changes],

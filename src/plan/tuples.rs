@@ -1,6 +1,6 @@
 //! What writes of tuples change: grants and revokes by name, revokes by filter, expiry.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::eval::caveats::check_context;
 use crate::rules::{Act, Rules, Target, Touch, minimums};

@@ -1,7 +1,9 @@
 //! Locks: who may place and lift them, what they seal, and that nobody gets round one.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 use crate::schema::{LockDef, MemberId, Schema};
 use crate::state::{HeldLock, State};
@@ -53,7 +55,7 @@ fn held_on(
     if !state.locks.has_mode(mode) {
         return held;
     }
-    let mut seen = HashSet::from([resource.clone()]);
+    let mut seen: HashSet<Object> = HashSet::from([resource.clone()]);
     let mut open = VecDeque::from([resource.clone()]);
     while let Some(object) = open.pop_front() {
         let Some(def) = lock_def(schema, object.kind(), mode) else {
@@ -137,16 +139,17 @@ impl<'a> Rules<'a> {
             return Ok(());
         }
         let touched = self.touches.iter().map(|touch| &touch.tuple.resource);
+        let moving = self.moving();
         let mut seen = HashSet::new();
         for resource in touched.chain(edited) {
             if seen.insert(resource) {
-                self.sealed(resource)?;
+                self.sealed(resource, &moving)?;
             }
         }
         self.ways_round()
     }
 
-    fn sealed(&self, resource: &Object) -> Result<(), Broken> {
+    fn sealed(&self, resource: &Object, moving: &HashSet<&str>) -> Result<(), Broken> {
         let kind = self.schema.type_named(resource.kind());
         for def in kind
             .iter()
@@ -161,6 +164,9 @@ impl<'a> Rules<'a> {
             for lock in &before {
                 self.passes(def, lock, resource, When::Before)?;
             }
+            if !moving.contains(&*def.name) {
+                continue;
+            }
             // A write that brings the resource under a lock is under it already.
             let known: HashSet<&Arc<str>> = before.iter().map(|lock| &lock.id).collect();
             for lock in held(self.after()) {
@@ -170,6 +176,22 @@ impl<'a> Rules<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The modes whose locks arrive over anything that is written: of all others the same are held
+    /// after the write as before it.
+    fn moving(&self) -> HashSet<&'a str> {
+        let mut modes = HashSet::new();
+        for touch in self.touches {
+            let Some(member) = touch.member() else {
+                continue;
+            };
+            let kind = self.schema.type_named(touch.tuple.resource.kind());
+            let locks = kind.into_iter().flat_map(|kind| &kind.locks);
+            let arriving = locks.filter(|def| def.inherits.contains(&member));
+            modes.extend(arriving.map(|def| &*def.name));
+        }
+        modes
     }
 
     fn passes(

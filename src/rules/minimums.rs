@@ -1,6 +1,6 @@
 //! `min N`: a relation never loses its last direct subjects.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::schema::Schema;
 use crate::state::{Change, State};

@@ -1,11 +1,11 @@
 //! `requires`: what the subject of a granted tuple needs.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use crate::state::Change;
 use crate::tuple::{Object, Subject, Tuple};
 
-use super::{Act, Broken, Rules, Violation, When};
+use super::{Act, Broken, Rules, Touch, Violation, When};
 
 impl Rules<'_> {
     /// Judges each tuple that `changes` grant, after the whole commit. It judges what is granted
@@ -15,9 +15,16 @@ impl Rules<'_> {
             Change::Granted(tuple) => Some(key(tuple)),
             _ => None,
         });
+        let touches = || self.touches.iter().filter(|t| t.act == Act::Grant);
+        let asks = |touch: &&Touch<'_>| self.relation(touch).is_some_and(|r| r.requires.is_some());
+        if !touches().any(|touch| asks(&touch)) {
+            return Ok(());
+        }
         let granted: HashSet<_> = granted.collect();
-        let touches = self.touches.iter().filter(|t| t.act == Act::Grant);
-        for touch in touches.filter(|touch| granted.contains(&key(touch.tuple))) {
+        for touch in touches().filter(asks) {
+            if !granted.contains(&key(touch.tuple)) {
+                continue;
+            }
             let Some(rule) = self.relation(touch).and_then(|r| r.requires) else {
                 continue;
             };

@@ -1,8 +1,9 @@
 //! Roles: what they include, who may edit and assign them, and that nobody gives what they lack.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 use crate::schema::{BuiltinDef, MemberId, RolesDef, RolesId, Schema, SubjectForm, TypeId};
 use crate::state::{RoleRecord, State};
@@ -146,7 +147,7 @@ impl<'a> Rules<'a> {
     /// Whether the roles of an owner count on a resource: it is the owner, or leads to it.
     fn counts(&self, owner: &Object, roles: RolesId, resource: &Object) -> bool {
         let (state, schema) = (self.state_of(self.when(resource)), self.schema);
-        let mut seen = HashSet::from([resource.clone()]);
+        let mut seen: HashSet<Object> = HashSet::from([resource.clone()]);
         let mut open = vec![resource.clone()];
         while let Some(object) = open.pop() {
             if object == *owner {

@@ -257,3 +257,71 @@ fn bad(problem: &str) -> io::Error {
         format!("the checkpoint can't be read: {problem}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::state::{Change, Commit};
+
+    /// A state with one tuple, as bytes: its header, and the index behind it.
+    fn saved() -> (State, Header, Vec<u8>) {
+        let changes = vec![
+            Change::Schema("definition u {} definition d { relation r: u }".into()),
+            Change::Granted("d:a#r@u:b".parse().unwrap()),
+        ];
+        let commit = Commit {
+            revision: Revision(1),
+            time: Timestamp::default(),
+            actor: None,
+            reason: String::new(),
+            metadata: None,
+            changes,
+            remembered: None,
+        };
+        let state = State::empty(Epoch(1), 2, 3).apply(&commit).unwrap();
+        let mut bytes = Vec::new();
+        state.write_to(&mut bytes).unwrap();
+        let mut input = bytes.as_slice();
+        let header = read_header(&mut input).unwrap();
+        (state, header, input.to_vec())
+    }
+
+    fn read(header: &Header, index: &[u8], state: &State) -> io::Result<State> {
+        let header = header.encode_to_vec();
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header);
+        bytes.extend(index);
+        let origin = Origin {
+            epoch: state.epoch,
+            seed: state.seed,
+            revision: state.revision,
+            time: state.time,
+            chain: state.chain,
+        };
+        State::read_from(&mut bytes.as_slice(), origin)
+    }
+
+    #[test]
+    fn the_form_without_locks_and_roles_is_still_read_and_one_to_come_is_refused() {
+        let (state, header, index) = saved();
+        for version in OLDEST..=VERSION {
+            let header = Header {
+                version,
+                ..header.clone()
+            };
+            let read = read(&header, &index, &state).unwrap();
+            let tuple = "d:a#r@u:b".parse().unwrap();
+            assert_eq!(read.find(&tuple), Some(tuple));
+            assert!(read.locks.is_empty() && read.roles.is_empty());
+        }
+        for version in [0, VERSION + 1] {
+            let header = Header {
+                version,
+                ..header.clone()
+            };
+            let problem = read(&header, &index, &state).unwrap_err().to_string();
+            assert!(problem.contains(&format!("version {version}")), "{problem}");
+        }
+    }
+}

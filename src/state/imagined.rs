@@ -26,13 +26,25 @@ impl State {
         if !as_given {
             (alone.caveat, alone.expires_at) = (None, None);
         }
-        let filter = relation_of(tuple);
-        let stored: Vec<Tuple> = self.select(&filter).collect();
-        if stored.as_slice() == std::slice::from_ref(&alone) {
+        if self.stands_alone(&alone) {
             return None;
         }
+        let filter = relation_of(tuple);
+        let stored: Vec<Tuple> = self.select(&filter).collect();
         let gone = stored.into_iter().map(Change::Revoked);
         Some(self.with_changes(gone.chain([Change::Granted(alone)]).collect()))
+    }
+
+    /// Whether a relation of a resource has just this tuple.
+    fn stands_alone(&self, tuple: &Tuple) -> bool {
+        let kind = self.names.type_id(tuple.resource.kind());
+        let node = kind.and_then(|kind| self.index.node(kind, tuple.resource.id()));
+        let (Some(node), Some(relation)) = (node, self.names.rel_id(&tuple.relation)) else {
+            return false;
+        };
+        let groups = self.index.subject_groups(node, relation);
+        let edges = groups.flat_map(|group| group.iter());
+        edges.take(2).count() == 1 && self.find(tuple).as_ref() == Some(tuple)
     }
 
     fn with_changes(&self, changes: Vec<Change>) -> Self {

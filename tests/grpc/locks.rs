@@ -75,16 +75,16 @@ async fn prepared() -> Clients {
     clients
 }
 
-fn options(actor: &str, reason: &str) -> Option<WriteOptions> {
-    Some(WriteOptions {
+fn options(actor: &str, reason: &str) -> WriteOptions {
+    WriteOptions {
         actor: actor.to_owned(),
         reason: reason.to_owned(),
         ..WriteOptions::default()
-    })
+    }
 }
 
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds, nanos: 0 })
+fn seconds(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
 }
 
 /// A lock that Olga may place.
@@ -93,9 +93,9 @@ fn wanted() -> LockRequest {
         resource: "app:shop".to_owned(),
         mode: "freeze".to_owned(),
         exempt: vec!["user:root".to_owned(), "team:ops#member".to_owned()],
-        ttl: seconds(600),
+        ttl: Some(seconds(600)),
         lock_id: "release".to_owned(),
-        options: options("user:olga", "a release"),
+        options: Some(options("user:olga", "a release")),
     }
 }
 
@@ -125,7 +125,7 @@ impl Clients {
     async fn unlock(&mut self, id: &str) -> HeldLock {
         let request = UnlockRequest {
             lock_id: id.to_owned(),
-            options: options("user:olga", ""),
+            options: Some(options("user:olga", "")),
         };
         let response = self.locks.unlock(request).await.unwrap();
         response.into_inner().lock.unwrap()
@@ -216,7 +216,7 @@ async fn each_call_answers() {
     let request = RenewLockRequest {
         lock_id: "release".to_owned(),
         ttl: None,
-        options: options("user:olga", ""),
+        options: Some(options("user:olga", "")),
     };
     let renewed = clients
         .locks
@@ -235,6 +235,7 @@ async fn each_call_answers() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn each_refusal_of_a_lock_names_its_field() {
     let mut clients = prepared().await;
     clients.lock(wanted()).await;
@@ -283,10 +284,18 @@ async fn each_refusal_of_a_lock_names_its_field() {
             "TOO_LARGE",
             "exempt",
         ),
-        (with(|lock| lock.ttl = seconds(0)), "TTL_INVALID", "ttl"),
-        (with(|lock| lock.ttl = seconds(-5)), "TTL_INVALID", "ttl"),
         (
-            with(|lock| lock.ttl = seconds(1 << 40)),
+            with(|lock| lock.ttl = Some(seconds(0))),
+            "TTL_INVALID",
+            "ttl",
+        ),
+        (
+            with(|lock| lock.ttl = Some(seconds(-5))),
+            "TTL_INVALID",
+            "ttl",
+        ),
+        (
+            with(|lock| lock.ttl = Some(seconds(1 << 40))),
             "TTL_INVALID",
             "ttl",
         ),
@@ -296,7 +305,7 @@ async fn each_refusal_of_a_lock_names_its_field() {
             "lock_id",
         ),
         (
-            with(|lock| lock.options = options("user:olga", " ")),
+            with(|lock| lock.options = Some(options("user:olga", " "))),
             "REASON_REQUIRED",
             "options.reason",
         ),
@@ -306,17 +315,17 @@ async fn each_refusal_of_a_lock_names_its_field() {
             "options.reason",
         ),
         (
-            with(|lock| lock.options = options("olga", "x")),
+            with(|lock| lock.options = Some(options("olga", "x"))),
             "MALFORMED_REFERENCE",
             "options.actor",
         ),
         (
-            with(|lock| lock.options = options("usr:olga", "x")),
+            with(|lock| lock.options = Some(options("usr:olga", "x"))),
             "UNKNOWN_TYPE",
             "options.actor",
         ),
         (
-            with(|lock| lock.options = options("user:dev", "x")),
+            with(|lock| lock.options = Some(options("user:dev", "x"))),
             "ACTOR_NOT_ALLOWED",
             "",
         ),
@@ -336,7 +345,7 @@ async fn each_refusal_of_a_lock_names_its_field() {
         // Who has no right learns nothing of what stands.
         (
             LockRequest {
-                options: options("user:dev", "x"),
+                options: Some(options("user:dev", "x")),
                 ..LockRequest {
                     exempt: Vec::new(),
                     ..wanted()
@@ -371,12 +380,12 @@ async fn each_refusal_of_a_lock_names_its_field() {
         );
         let unlock = UnlockRequest {
             lock_id: id.to_owned(),
-            options: options(actor, ""),
+            options: Some(options(actor, "")),
         };
         let renew = RenewLockRequest {
             lock_id: id.to_owned(),
-            ttl: seconds(5),
-            options: options(actor, ""),
+            ttl: Some(seconds(5)),
+            options: Some(options(actor, "")),
         };
         assert_eq!(
             refusal(clients.locks.unlock(unlock).await),
@@ -391,8 +400,8 @@ async fn each_refusal_of_a_lock_names_its_field() {
     }
     let renew = RenewLockRequest {
         lock_id: "release".to_owned(),
-        ttl: seconds(0),
-        options: options("user:olga", ""),
+        ttl: Some(seconds(0)),
+        options: Some(options("user:olga", "")),
     };
     let expected = ("TTL_INVALID".to_owned(), Some("ttl".to_owned()));
     assert_eq!(refusal(clients.locks.renew_lock(renew).await), expected);
@@ -430,7 +439,7 @@ async fn every_question_meets_a_lock() {
     let locked = clients.check("user:dev", &[]).await;
     assert_eq!(locked.decision(), Decision::Denied);
     assert_eq!(locked.denial_reason(), DenialReason::Locked);
-    assert_eq!(locked.locks, [in_the_way.clone()]);
+    assert_eq!(locked.locks, std::slice::from_ref(&in_the_way));
     assert_eq!(locked.valid_until, held.expires_at);
     assert!(locked.detail.contains("a release"), "{}", locked.detail);
     // A grant of the request alone is behind the lock too, and lets in whom it exempts.
@@ -440,7 +449,7 @@ async fn every_question_meets_a_lock() {
     ];
     let behind = clients.check("user:new", &granted).await;
     assert_eq!(behind.denial_reason(), DenialReason::Locked);
-    assert_eq!(behind.locks, [in_the_way.clone()]);
+    assert_eq!(behind.locks, std::slice::from_ref(&in_the_way));
     let exempt = clients.check("user:root", &granted).await;
     assert_eq!(exempt.decision(), Decision::Allowed);
     let nobody = clients.check("user:new", &[]).await;

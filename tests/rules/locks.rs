@@ -1,11 +1,18 @@
 //! Locks: placing and lifting them, what they seal, and the ways round that are none.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use portcullis::engine::{Engine, EngineOptions};
+use portcullis::eval::{Decision, Question};
 use portcullis::plan::{Action, Command, LockWanted, RevokePart};
+use portcullis::revision::Consistency::{AtLeast, Newest};
+use portcullis::revision::Token;
+use portcullis::tuple::{Context, ObjectRef, SubjectRef};
 
+use crate::oracle::Dice;
 use crate::tuples::{by, engine, outcome};
-use crate::world::{command, filter, write};
+use crate::world::{TestClock, at, command, filter, schema, store, write};
 
 const SCHEMA: &str = "definition user {}
 definition group { relation member: user }
@@ -199,4 +206,163 @@ async fn each_part_of_a_revoke_meets_the_locks_of_its_time() {
         ("", unhang(), "0/1"),
     ])
     .await;
+}
+
+const FOLDERS: &str = "definition user {}
+definition folder {
+    relation parent: folder
+    relation viewer: user
+    lock freeze { blocks viewer  inherits parent }
+    lock hush { blocks viewer }
+}";
+
+/// What is held on a folder by the model: its own locks, and freezes from wherever it leads to.
+fn held(
+    parents: &BTreeSet<(usize, usize)>,
+    locks: &BTreeMap<String, (usize, bool)>,
+    folder: usize,
+) -> BTreeSet<String> {
+    let mut above = BTreeSet::from([folder]);
+    loop {
+        let more = parents.iter().filter(|(child, _)| above.contains(child));
+        let more: Vec<usize> = more.map(|(_, parent)| *parent).collect();
+        let before = above.len();
+        above.extend(more);
+        if above.len() == before {
+            break;
+        }
+    }
+    let arrives =
+        |(on, inherited): (usize, bool)| on == folder || (inherited && above.contains(&on));
+    let held = locks.iter().filter(|(_, lock)| arrives(**lock));
+    held.map(|(id, _)| id.clone()).collect()
+}
+
+/// Over random moves, cycles among them, and random locks: a child has all freezes of its parents,
+/// and just those that the model says.
+#[tokio::test]
+async fn a_child_inherits_all_locks_of_its_parents() {
+    const COUNT: usize = 6;
+    let engine = engine(FOLDERS).await;
+    let dice = &mut Dice(5);
+    let (mut parents, mut locks) = (BTreeSet::new(), BTreeMap::new());
+    let mut inherited = 0;
+    for step in 0..120 {
+        let folder = dice.below(COUNT);
+        match dice.below(4) {
+            0 | 1 => {
+                let edge = (folder, dice.below(COUNT));
+                let sign = if parents.remove(&edge) { "-" } else { "+" };
+                if sign == "+" {
+                    parents.insert(edge);
+                }
+                let (child, parent) = edge;
+                let tuple = format!("{sign}folder:{child}#parent@folder:{parent}");
+                outcome(&engine, write(&[&tuple])).await;
+            }
+            2 => {
+                let freeze = !dice.once_in(3);
+                let mode = if freeze { "freeze" } else { "hush" };
+                let id = format!("l{step}");
+                outcome(
+                    &engine,
+                    lock(&format!("folder:{folder}"), mode, &[], None, &id),
+                )
+                .await;
+                locks.insert(id, (folder, freeze));
+            }
+            _ => {
+                if let Some((id, _)) = locks.pop_first() {
+                    outcome(&engine, unlock(&id)).await;
+                }
+            }
+        }
+        let mut all: Vec<BTreeSet<String>> = Vec::new();
+        for folder in 0..COUNT {
+            let resource = format!("folder:{folder}").parse().unwrap();
+            let listed = engine.list_locks(Some(&resource), true, Newest, None);
+            let (found, _) = listed.await.unwrap();
+            let found: BTreeSet<String> = found.iter().map(|lock| lock.id.to_string()).collect();
+            assert_eq!(
+                found,
+                held(&parents, &locks, folder),
+                "step {step}, folder {folder}"
+            );
+            all.push(found);
+        }
+        for (child, parent) in &parents {
+            let freezes = all[*parent].iter().filter(|id| locks[*id].1);
+            for id in freezes {
+                assert!(
+                    all[*child].contains(id),
+                    "step {step}: {child} under {parent} lacks {id}"
+                );
+                inherited += 1;
+            }
+        }
+    }
+    assert!(inherited > 100, "{inherited}");
+}
+
+/// A lock ends at its instant, whether or not the commit that removes it has come; and that is a
+/// commit of its own.
+#[tokio::test]
+async fn a_timed_lock_ends_exactly() {
+    let clock = TestClock::at(1_000);
+    let options = EngineOptions {
+        // No commit removes what is over: time alone ends it.
+        expiry_poll: Duration::from_secs(3_600),
+        ..clock.options()
+    };
+    let engine = Engine::open(Box::new(store()), options).unwrap();
+    engine.write(schema(FOLDERS), None).await.unwrap();
+    outcome(&engine, write(&["+folder:a#viewer@user:ann"])).await;
+    let placed = engine.write(lock("folder:a", "freeze", &[], Some(10), "l"), None);
+    assert_eq!(
+        placed.await.unwrap().lock.unwrap().expires_at,
+        Some(at(1_010))
+    );
+    for (now, locked) in [(1_009, true), (1_010, false)] {
+        clock.set(now);
+        assert_eq!(is_locked(&engine).await, locked, "at {now}");
+    }
+    // One of the same id may be placed again at that instant, and ends the other by its commit.
+    let renewed = engine.write(renew("l", Some(5)), None).await.unwrap_err();
+    assert!(
+        renewed.to_string().contains("no lock \"l\" is held"),
+        "{renewed}"
+    );
+    engine
+        .write(lock("folder:a", "freeze", &[], None, "l"), None)
+        .await
+        .unwrap();
+    assert!(is_locked(&engine).await);
+    engine.write(unlock("l"), None).await.unwrap();
+
+    let polled = Engine::open(Box::new(store()), clock.options()).unwrap();
+    polled.write(schema(FOLDERS), None).await.unwrap();
+    let placed = polled.write(lock("folder:a", "freeze", &[], Some(10), "l"), None);
+    let placed = placed.await.unwrap().token;
+    clock.set(1_020);
+    let next = Token {
+        revision: placed.revision.next(),
+        ..placed
+    };
+    let resource = "folder:a".parse().unwrap();
+    let listed = polled.list_locks(Some(&resource), false, AtLeast(next), None);
+    let (found, token) = listed.await.unwrap();
+    assert!(found.is_empty() && token == next);
+}
+
+async fn is_locked(engine: &Engine) -> bool {
+    let question = Question {
+        subject: SubjectRef::parse("user:ann").unwrap(),
+        permission: "viewer",
+        resource: ObjectRef::parse("folder:a").unwrap(),
+        context: &Context::new(),
+        contextual: &[],
+        with_dependencies: false,
+    };
+    let (answer, _) = engine.check(&question, Newest, None).await.unwrap();
+    answer.decision == Decision::Denied
 }

@@ -288,10 +288,10 @@ fn counted(tuples: &Tuples, on: &str, name: &str) -> usize {
 // Random schemas and writes.
 
 /// A small generator of random numbers (splitmix64), the same for the same seed everywhere.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -299,7 +299,7 @@ impl Dice {
         usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
     }
 
-    fn once_in(&mut self, n: usize) -> bool {
+    pub(crate) fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
