@@ -1,6 +1,9 @@
 //! Checks in process, on the world of `src/workload.rs`: `cargo bench --bench check`.
 //!
-//! `PORTCULLIS_WORLD` scales the world, in percent (100 unless said).
+//! `PORTCULLIS_WORLD` scales the world, in percent (100 unless said; 1,210 are 10 million tuples),
+//! and makes ids of 16 bytes where it is more. `direct` is asked of a thousand tuples too. With
+//! `--count N KIND` it asks so many questions and no more, for those who count instructions: the
+//! difference of two counts is that of the questions alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{BatchSize, Criterion};
-use portcullis::eval::{Facts, Limits, Question, check};
+use portcullis::eval::{Answer, Facts, Limits, Question, check};
 use portcullis::index::{Edit, Index, Op};
 use portcullis::revision::Revision;
 use portcullis::schema::{Names, RelId, Schema};
@@ -26,7 +29,12 @@ fn main() {
         .ok()
         .and_then(|n| n.parse().ok());
     let test = std::env::args().any(|argument| argument == "--test");
-    let world = workload::World::new(percent.unwrap_or(if test { 1 } else { 100 }));
+    let counted = counted();
+    let percent = percent.unwrap_or(if test { 1 } else { 100 });
+    let world = match percent {
+        0..=100 => workload::World::new(percent),
+        _ => workload::World::new(percent).with_digits(11),
+    };
     let schema = Schema::compile(workload::SCHEMA, &Names::default())
         .unwrap()
         .schema;
@@ -37,49 +45,76 @@ fn main() {
         index.tuple_count(),
         begun.elapsed()
     );
+    if let Some((count, kind)) = counted {
+        return ask_counted(&world, &schema, &index, count, &kind);
+    }
     let mut criterion = Criterion::default().configure_from_args();
     for kind in workload::KINDS {
-        ask(&mut criterion, &world, &schema, &index, kind);
+        let questions = world.questions(kind, 20_000);
+        ask(&mut criterion, &schema, &index, kind, &questions);
     }
+    let small = workload::World::small();
+    let (index, questions) = (load(&small, &schema), small.questions("direct", 1_000));
+    let name = format!("direct, {} tuples", index.tuple_count());
+    ask(&mut criterion, &schema, &index, &name, &questions);
     criterion.final_summary();
 }
 
 fn ask(
     criterion: &mut Criterion,
-    world: &workload::World,
     schema: &Schema,
     index: &Index,
-    kind: &'static str,
+    name: &str,
+    questions: &[workload::Question],
 ) {
-    let questions = world.questions(kind, 20_000);
     let (context, limits) = (Context::new(), Limits::default());
     let mut turn = 0;
-    criterion.bench_function(kind, |bencher| {
+    criterion.bench_function(name, |bencher| {
         bencher.iter_batched(
             || {
                 turn = (turn + 1) % questions.len();
                 questions.get(turn).unwrap()
             },
-            |(subject, permission, resource)| {
-                let question = Question {
-                    subject: SubjectRef::parse(subject).unwrap(),
-                    permission,
-                    resource: ObjectRef::parse(resource).unwrap(),
-                    context: &context,
-                    contextual: &[],
-                    with_dependencies: false,
-                };
-                black_box(check(
-                    Facts::of_tuples(schema, index),
-                    &question,
-                    Timestamp::default(),
-                    &limits,
-                ))
-                .unwrap()
-            },
+            |question| answer(schema, index, question, &context, &limits),
             BatchSize::SmallInput,
         );
     });
+}
+
+fn answer(
+    schema: &Schema,
+    index: &Index,
+    (subject, permission, resource): &workload::Question,
+    context: &Context,
+    limits: &Limits,
+) -> Answer {
+    let question = Question {
+        subject: SubjectRef::parse(subject).unwrap(),
+        permission,
+        resource: ObjectRef::parse(resource).unwrap(),
+        context,
+        contextual: &[],
+        with_dependencies: false,
+    };
+    let facts = Facts::of_tuples(schema, index);
+    black_box(check(facts, &question, Timestamp::default(), limits)).unwrap()
+}
+
+/// `--count N KIND`.
+fn counted() -> Option<(usize, String)> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--count");
+    arguments.next()?;
+    Some((arguments.next()?.parse().unwrap(), arguments.next()?))
+}
+
+fn ask_counted(world: &workload::World, schema: &Schema, index: &Index, count: usize, kind: &str) {
+    let questions = world.questions(kind, 20_000.min(count));
+    let (context, limits) = (Context::new(), Limits::default());
+    let begun = Instant::now();
+    for question in questions.iter().cycle().take(count) {
+        answer(schema, index, question, &context, &limits);
+    }
+    println!("{count} times {kind} in {:?}", begun.elapsed());
 }
 
 fn load(world: &workload::World, schema: &Schema) -> Index {

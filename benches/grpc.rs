@@ -2,11 +2,13 @@
 //!
 //! `cargo bench --bench grpc` loads the world of `src/workload.rs` into a server of its own, asks
 //! each kind of question and the empty server in turn, `ROUNDS` times, and prints requests a
-//! second, CPU of the server a request, and the ratio to the empty one (medians). Then it grants
-//! durably with 64 clients and with one. `-- --short` is one quick round on a small world.
+//! second, CPU of the server a request, and the ratio to the empty one (medians). Then it asks in
+//! batches of 1,000, and grants durably with 64 clients and with one. `-- --short` is one quick
+//! round on a small world, `-- --checks` leaves the grants out.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::api::proto;
 use portcullis::workload;
+use proto::batch_check_request::Item;
 use proto::check_service_client::CheckServiceClient;
 use proto::check_service_server::{CheckService, CheckServiceServer};
 use proto::grant_service_client::GrantServiceClient;
@@ -31,6 +34,9 @@ use tonic::{Request, Response, Status};
 
 const CLIENTS: usize = 16;
 const GRANTERS: usize = 64;
+/// Questions of a batch, and how many clients send them.
+const BATCH: usize = 1_000;
+const BATCHERS: usize = 4;
 /// Clock ticks a second in /proc/PID/stat, as Linux has it for user space.
 const TICKS: f64 = 100.0;
 
@@ -67,14 +73,17 @@ fn main() {
             questions: 20_000,
         },
     };
-    runtime.block_on(run(&plan));
+    let checks_only = arguments.iter().any(|argument| argument == "--checks");
+    runtime.block_on(run(&plan, checks_only));
 }
 
-async fn run(plan: &Plan) {
+async fn run(plan: &Plan, checks_only: bool) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("world.zed"), workload::SCHEMA).unwrap();
     checks(plan, dir.path()).await;
-    grants(plan, dir.path()).await;
+    if !checks_only {
+        grants(plan, dir.path()).await;
+    }
 }
 
 async fn checks(plan: &Plan, dir: &Path) {
@@ -110,6 +119,63 @@ async fn checks(plan: &Plan, dir: &Path) {
     let rate = median(costs.iter().flatten().map(|cost| cost.2));
     let cpu = median(costs.iter().flatten().map(|cost| cost.3));
     println!("{:>8} {rate:>10.0} {cpu:>12.1} {:>10.2}", "empty", 1.0);
+    for kind in ["direct", "mixed"] {
+        let requests = batches(&world, kind, plan.questions);
+        let mut rounds = Vec::new();
+        for _ in 0..plan.rounds {
+            rounds.push(ask_batches(&served, &requests, plan.span).await);
+        }
+        let rate = median(rounds.iter().map(|cost| cost.0));
+        let cpu = median(rounds.iter().map(|cost| cost.1));
+        println!("{kind} in batches of {BATCH}: {rate:.0} items/s, CPU {cpu:.2} us an item");
+    }
+}
+
+fn batches(world: &workload::World, kind: &str, questions: usize) -> Vec<proto::BatchCheckRequest> {
+    let item = |(subject, permission, resource): &workload::Question| Item {
+        subject: subject.clone(),
+        permission: (*permission).to_owned(),
+        resource: resource.clone(),
+        context: None,
+    };
+    let questions = world.questions(kind, questions.max(BATCH));
+    let batch = |part: &[workload::Question]| proto::BatchCheckRequest {
+        items: part.iter().map(item).collect(),
+        ..proto::BatchCheckRequest::default()
+    };
+    questions.chunks_exact(BATCH).map(batch).collect()
+}
+
+/// Asks batches in a closed loop; gives items a second and microseconds of server CPU an item.
+async fn ask_batches(
+    server: &Server,
+    requests: &[proto::BatchCheckRequest],
+    span: Duration,
+) -> (f64, f64) {
+    let requests = Arc::new(requests.to_vec());
+    let (before, begun) = (server.cpu(), Instant::now());
+    let clients: Vec<_> = (0..BATCHERS)
+        .map(|client| {
+            let requests = Arc::clone(&requests);
+            let asker = CheckServiceClient::new(server.channel.clone());
+            let mut asker = asker.max_decoding_message_size(16 << 20);
+            tokio::spawn(async move {
+                let mut done = 0;
+                while begun.elapsed() < span {
+                    let request = requests[(client + done) % requests.len()].clone();
+                    asker.batch_check(request).await.unwrap();
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    let mut items = 0.0;
+    for client in clients {
+        items += (client.await.unwrap() * BATCH) as f64;
+    }
+    let cpu = (server.cpu() - before) * 1e6 / items;
+    (items / begun.elapsed().as_secs_f64(), cpu)
 }
 
 fn requests(world: &workload::World, kind: &str, count: usize) -> Vec<proto::CheckRequest> {
@@ -253,13 +319,16 @@ struct Server {
     channel: Channel,
 }
 
+/// How long a server may take to answer for the first time.
+const STARTING: Duration = Duration::from_secs(60);
+
 impl Server {
     async fn portcullis(dir: &Path, arguments: &[&str]) -> Self {
         let socket = dir.join("served.sock");
         let _ = std::fs::remove_file(&socket);
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command
-            .arg("serve")
+            .args(["serve", "--log", "error"])
             .args(arguments)
             .arg("--schema")
             .arg(dir.join("world.zed"));
@@ -269,11 +338,12 @@ impl Server {
         let server = Self::spawn(command, &socket).await;
         let mut schemas = SchemaServiceClient::new(server.channel.clone());
         // It listens before it has loaded its data.
-        while schemas
+        let begun = Instant::now();
+        while let Err(status) = schemas
             .read_schema(proto::ReadSchemaRequest::default())
             .await
-            .is_err()
         {
+            assert!(begun.elapsed() < STARTING, "it does not start: {status}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         server
@@ -287,23 +357,21 @@ impl Server {
     }
 
     async fn spawn(mut command: Command, socket: &Path) -> Self {
-        #[expect(
-            clippy::zombie_processes,
-            reason = "waited for when the server is dropped"
-        )]
-        let child = command
+        let mut child = command
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
         let endpoint = Endpoint::try_from(format!("unix:{}", socket.display())).unwrap();
-        for _ in 0..2_000 {
-            if let Ok(channel) = endpoint.connect().await {
-                return Self { child, channel };
+        let begun = Instant::now();
+        loop {
+            match endpoint.connect().await {
+                Ok(channel) => return Self { child, channel },
+                Err(error) => assert!(begun.elapsed() < STARTING, "no answer: {error}"),
             }
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "{command:?} has ended: {ended:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        unreachable!("the server does not answer");
     }
 
     /// Seconds of CPU that the process has used.

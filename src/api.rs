@@ -1,5 +1,6 @@
 //! The gRPC services: each decodes, asks the engine, encodes.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use tonic::Request;
@@ -28,8 +29,11 @@ pub mod watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
+/// Where a request comes from; `None` over a Unix socket. Whoever serves puts it into the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CameFrom(pub Option<SocketAddr>);
+
 /// When the caller no longer waits for this request.
 fn deadline<T>(request: &Request<T>) -> Option<Instant> {
-    let deadline = request.extensions().get::<Deadline>();
-    deadline.map(|deadline| deadline.0)
+    request.extensions().get().map(|Deadline(at)| *at)
 }

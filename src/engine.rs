@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use crate::commit::history::Published;
 use crate::commit::{self, Job, Latch, Message, Setup};
-use crate::eval::{self, Answer, CheckError, Facts, Question};
+use crate::eval;
 use crate::index::ScanPosition;
 use crate::plan::{Action, Command};
 use crate::revision::{Consistency, Token};
@@ -26,6 +26,7 @@ use crate::watch::feed::Feed;
 use crate::watch::leases::Leases;
 use crate::watch::{BootClock, boot_clock};
 
+mod checks;
 mod counts;
 mod cursor;
 mod error;
@@ -41,6 +42,7 @@ mod snapshots;
 mod states;
 mod watching;
 
+pub use self::checks::Batch;
 pub use self::counts::Counts;
 pub use self::error::{EngineError, OpenError};
 pub use self::export::Export;
@@ -116,9 +118,6 @@ impl Default for EngineOptions {
 pub struct Engine {
     inner: Arc<Inner>,
 }
-
-/// What questions are answered from, and the server's time.
-type Ground<'a> = (Facts<'a>, Timestamp);
 
 struct Inner {
     store: Arc<dyn Store>,
@@ -240,62 +239,6 @@ impl Engine {
                 counts,
             }),
         })
-    }
-
-    /// Answers one question. The token is that of the state that answered.
-    ///
-    /// # Errors
-    /// See [`EngineError`]; never because the answer is no.
-    pub async fn check(
-        &self,
-        question: &Question<'_>,
-        at: Consistency,
-        deadline: Option<Instant>,
-    ) -> Result<(Answer, Token), EngineError> {
-        let state = self.state_at(at, deadline).await?;
-        let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
-        let ground = (facts, self.now());
-        let answer = self.evaluate(ground, question, deadline).await?;
-        self.inner.counts.question(&answer);
-        Ok((answer.map_err(EngineError::Check)?, state.token()))
-    }
-
-    /// Answers all questions from one state and at one instant, in their order.
-    ///
-    /// # Errors
-    /// Where no question can be answered; one that has no answer fails alone.
-    pub async fn batch_check(
-        &self,
-        questions: &[Question<'_>],
-        at: Consistency,
-        deadline: Option<Instant>,
-    ) -> Result<(Vec<Result<Answer, CheckError>>, Token), EngineError> {
-        /// After so many it lets others have the thread, and looks at the deadline.
-        const AT_ONCE: usize = 64;
-        if questions.len() > self.inner.batch_items {
-            return Err(EngineError::TooLarge {
-                what: "items",
-                size: questions.len(),
-                limit: self.inner.batch_items,
-            });
-        }
-        let state = self.state_at(at, deadline).await?;
-        let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
-        let now = self.now();
-        let mut answers = Vec::with_capacity(questions.len());
-        for piece in questions.chunks(AT_ONCE) {
-            if deadline.is_some_and(|end| end <= Instant::now()) {
-                return Err(EngineError::DeadlineExceeded { outcome: None });
-            }
-            for question in piece {
-                let ground = (facts, now);
-                let answer = self.evaluate(ground, question, deadline).await?;
-                self.inner.counts.question(&answer);
-                answers.push(answer);
-            }
-            tokio::task::yield_now().await;
-        }
-        Ok((answers, state.token()))
     }
 
     /// Has the writer plan and append a command, and answers when it is durable.
@@ -447,45 +390,6 @@ impl Engine {
 
     fn newest(&self) -> Arc<State> {
         self.inner.published.newest()
-    }
-
-    /// Evaluates where it is called, as long as that doesn't keep others from the thread.
-    async fn evaluate(
-        &self,
-        ground: Ground<'_>,
-        question: &Question<'_>,
-        deadline: Option<Instant>,
-    ) -> Result<Result<Answer, CheckError>, EngineError> {
-        let (facts, now) = ground;
-        let (short, whole) = (self.short_checks(), self.inner.checks);
-        match eval::check(facts, question, now, &short) {
-            Err(CheckError::TooComplex { .. }) if short != whole => {
-                self.evaluate_at_length(ground, question, deadline).await
-            }
-            answer => Ok(answer),
-        }
-    }
-
-    /// The limits of what may be done where others wait for the thread.
-    fn short_checks(&self) -> eval::Limits {
-        /// Tuple reads: some milliseconds.
-        const AT_ONCE: u64 = 10_000;
-        let whole = self.inner.checks;
-        eval::Limits {
-            work: whole.work.min(AT_ONCE),
-            ..whole
-        }
-    }
-
-    async fn evaluate_at_length(
-        &self,
-        (facts, now): Ground<'_>,
-        question: &Question<'_>,
-        deadline: Option<Instant>,
-    ) -> Result<Result<Answer, CheckError>, EngineError> {
-        let limits = &self.inner.checks;
-        let work = || eval::check(facts, question, now, limits);
-        self.at_length(deadline, work).await
     }
 
     /// Does what takes long: as much at a time as there are processors, nothing on a thread that

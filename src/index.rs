@@ -139,6 +139,8 @@ struct TupleKey {
 pub struct Index {
     seed: u64,
     names: Arc<Names>,
+    /// What each type's objects are hashed with, by its number: half of an object's hash.
+    kind_hashes: Arc<[u64]>,
     segments: Arc<[Arc<Segment>; SEGMENTS]>,
     /// Links to sites not counted.
     tuples: u64,
@@ -151,7 +153,11 @@ pub struct Index {
 
 /// The hash of an object, of its strings and the store's seed alone.
 pub fn object_hash(seed: u64, kind: &str, id: &str) -> u64 {
-    xxh3_64_with_seed(id.as_bytes(), xxh3_64_with_seed(kind.as_bytes(), seed))
+    xxh3_64_with_seed(id.as_bytes(), kind_hash(seed, kind))
+}
+
+fn kind_hash(seed: u64, kind: &str) -> u64 {
+    xxh3_64_with_seed(kind.as_bytes(), seed)
 }
 
 impl Index {
@@ -160,6 +166,7 @@ impl Index {
         Self {
             seed,
             names: Arc::default(),
+            kind_hashes: Arc::default(),
             segments: Arc::new(std::array::from_fn(|_| Arc::default())),
             tuples: 0,
             shapes: Shapes::default(),
@@ -172,7 +179,9 @@ impl Index {
     /// The same tuples, with the names of the newest schema: those that there were, and more.
     #[must_use]
     pub fn with_names(&self, names: Arc<Names>) -> Self {
+        let kinds = names.type_names();
         Self {
+            kind_hashes: kinds.map(|kind| kind_hash(self.seed, kind)).collect(),
             names,
             ..self.clone()
         }
@@ -227,7 +236,10 @@ impl Index {
 
     /// The same hash for an object that no tuple may have named yet.
     pub fn object_hash(&self, kind: TypeId, id: &str) -> u64 {
-        object_hash(self.seed, self.names.type_name(kind), id)
+        match self.kind_hashes.get(usize::from(kind.0)) {
+            Some(kind) => xxh3_64_with_seed(id.as_bytes(), *kind),
+            None => object_hash(self.seed, self.names.type_name(kind), id),
+        }
     }
 
     /// One tuple, searched from the side that has fewer.
@@ -246,7 +258,22 @@ impl Index {
         let subject_kind = self.segment(subject.segment()).kind_of(subject.local())?;
         let forward = self.segment(resource.segment()).forward(resource.local());
         let forward = forward.group(head(subject_kind))?;
+        self.find_in(&forward, resource, subject)
+    }
+
+    /// The same within the group of the resource where it would stand.
+    pub fn find_in<'a>(
+        &'a self,
+        forward: &Group<'a>,
+        resource: NodeId,
+        subject: NodeId,
+    ) -> Option<Edge<'a>> {
         if forward.len_hint() > 64 {
+            let head = |kind| Head {
+                relation: forward.relation,
+                kind,
+                set: forward.subject_relation,
+            };
             let resource_kind = self.segment(resource.segment()).kind_of(resource.local())?;
             let backward = self.segment(subject.segment()).backward(subject.local());
             let backward = backward.group(head(resource_kind))?;

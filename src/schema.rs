@@ -150,6 +150,11 @@ impl Names {
         self.caveats.intern(name).map(CaveatId)
     }
 
+    /// The names of all types, in the order of their numbers.
+    pub fn type_names(&self) -> impl Iterator<Item = &str> {
+        self.types.names.iter().map(|name| &**name)
+    }
+
     /// How many names of types there are: numbers are below it.
     pub fn type_count(&self) -> usize {
         self.types.names.len()

@@ -84,6 +84,14 @@ impl World {
         }
     }
 
+    /// About a thousand tuples, most of them of documents.
+    pub fn small() -> Self {
+        Self {
+            documents: 200,
+            ..Self::new(0)
+        }
+    }
+
     /// The same with ids of at least so many digits.
     #[must_use]
     pub fn with_digits(self, digits: usize) -> Self {

@@ -14,9 +14,9 @@ use super::deadline;
 use super::proto::batch_check_response::{self as batch, result::Outcome};
 use super::proto::list_permissions_response as entries;
 use super::proto::{self, check_service_server as server};
-use super::status::{Failure, check_failure, reason};
-use crate::engine::{Engine, ListRow, ListRows};
-use crate::eval::{Answer, CheckError, PermissionEntry, Question};
+use super::status::{Failure, check_failure};
+use crate::engine::{Batch, Engine, ListRow, ListRows};
+use crate::eval::PermissionEntry;
 use crate::revision::Token;
 use crate::time::Timestamp;
 
@@ -30,6 +30,67 @@ impl Checks {
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
+
+    /// Answers one question.
+    ///
+    /// # Errors
+    /// As the one map of errors has them.
+    pub async fn answer(
+        &self,
+        request: proto::CheckRequest,
+        deadline: Option<Instant>,
+    ) -> Result<proto::CheckResponse, Status> {
+        let (asked, at) = questions::check(request).map_err(Failure::from)?;
+        let question = asked.question().map_err(Failure::from)?;
+        let answer = self.engine.check(&question, at, deadline).await;
+        let (answer, token) = answer.map_err(Failure::from)?;
+        Ok(answers::check(answer, Some(token), || self.engine.now()))
+    }
+
+    /// Answers a batch, in the order of its items.
+    ///
+    /// # Errors
+    /// As the one map of errors has them; an item that has no answer fails alone.
+    pub async fn answer_batch(
+        &self,
+        request: proto::BatchCheckRequest,
+        deadline: Option<Instant>,
+    ) -> Result<proto::BatchCheckResponse, Status> {
+        let (items, at) = questions::batch(request).map_err(Failure::from)?;
+        let batch = self.engine.batch(items.len(), at, deadline).await;
+        let mut batch = batch.map_err(Failure::from)?;
+        let mut results = Vec::with_capacity(items.len());
+        for item in items {
+            results.push(self.result(&mut batch, item).await?);
+        }
+        Ok(proto::BatchCheckResponse {
+            results,
+            revision: batch.token().to_string(),
+        })
+    }
+
+    /// What becomes of an item: a malformed one is not asked, and fails alone.
+    async fn result(
+        &self,
+        batch: &mut Batch<'_>,
+        item: Result<Asked, Malformed>,
+    ) -> Result<batch::Result, Failure> {
+        let answer = match item.as_ref().map(Asked::question) {
+            Ok(Ok(question)) => {
+                let answer = batch.check(&question).await.map_err(Failure::from)?;
+                answer.map_err(|error| check_failure(&error))
+            }
+            Ok(Err(malformed)) => Err(malformed.into()),
+            Err(malformed) => Err(malformed.clone().into()),
+        };
+        let outcome = match answer {
+            Ok(answer) => Outcome::Response(answers::check(answer, None, || self.engine.now())),
+            Err(failure) => Outcome::Error(item_error(&failure)),
+        };
+        Ok(batch::Result {
+            outcome: Some(outcome),
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -39,11 +100,7 @@ impl server::CheckService for Checks {
         request: Request<proto::CheckRequest>,
     ) -> Result<Response<proto::CheckResponse>, Status> {
         let deadline = deadline(&request);
-        let (asked, at) = questions::check(request.into_inner()).map_err(Failure::from)?;
-        let question = asked.question().map_err(Failure::from)?;
-        let answer = self.engine.check(&question, at, deadline).await;
-        let (answer, token) = answer.map_err(Failure::from)?;
-        let response = answers::check(answer, Some(token), || self.engine.now());
+        let response = self.answer(request.into_inner(), deadline).await?;
         Ok(Response::new(response))
     }
 
@@ -52,19 +109,8 @@ impl server::CheckService for Checks {
         request: Request<proto::BatchCheckRequest>,
     ) -> Result<Response<proto::BatchCheckResponse>, Status> {
         let deadline = deadline(&request);
-        let (items, at) = questions::batch(request.into_inner()).map_err(Failure::from)?;
-        let items: Vec<_> = items.iter().map(as_question).collect();
-        let sound: Vec<_> = items.iter().flatten().copied().collect();
-        let answers = self.engine.batch_check(&sound, at, deadline).await;
-        let (answers, token) = answers.map_err(Failure::from)?;
-        let mut answers = answers.into_iter();
-        let results = items
-            .into_iter()
-            .map(|item| self.result(item, &mut answers));
-        Ok(Response::new(proto::BatchCheckResponse {
-            results: results.collect(),
-            revision: token.to_string(),
-        }))
+        let response = self.answer_batch(request.into_inner(), deadline).await?;
+        Ok(Response::new(response))
     }
 
     async fn explain(
@@ -190,12 +236,6 @@ impl<T> Stream for ListStream<T> {
     }
 }
 
-type Item<'a> = Result<Question<'a>, Malformed>;
-
-fn as_question(item: &Result<Asked, Malformed>) -> Item<'_> {
-    item.as_ref().map_err(Malformed::clone)?.question()
-}
-
 impl Checks {
     async fn list(
         &self,
@@ -214,25 +254,5 @@ impl Checks {
             .engine
             .list(question, context, at, limit, cursor, deadline);
         Ok(rows.await.map_err(Failure::from)?)
-    }
-
-    /// What becomes of an item: malformed ones were not asked, and take no answer.
-    fn result(
-        &self,
-        item: Item<'_>,
-        answers: &mut IntoIter<Result<Answer, CheckError>>,
-    ) -> batch::Result {
-        let answer = item.map_err(Failure::from).and_then(|_| {
-            let missing = || Err(Failure::new(reason::INTERNAL, "the item has no answer"));
-            let answer = answers.next();
-            answer.map_or_else(missing, |answer| answer.map_err(|e| check_failure(&e)))
-        });
-        let outcome = match answer {
-            Ok(answer) => Outcome::Response(answers::check(answer, None, || self.engine.now())),
-            Err(failure) => Outcome::Error(item_error(&failure)),
-        };
-        batch::Result {
-            outcome: Some(outcome),
-        }
     }
 }

@@ -12,11 +12,11 @@ use tonic::{Request, Response, Status};
 use self::frame::Frame;
 use super::convert::changes::{self, View};
 use super::convert::watches;
-use super::deadline;
 use super::proto;
 use super::proto::encoded::watch_service_server as server;
 use super::proto::watch_changes_response::Event;
 use super::status::{Failure, reason};
+use super::{CameFrom, deadline};
 use crate::engine::{Changes, Engine, EngineError, LiveCommit, WatchEvent};
 use crate::revision::Revision;
 
@@ -85,7 +85,8 @@ impl server::WatchService for Watches {
 
 /// Where a request comes from.
 fn address<T>(request: &Request<T>) -> String {
-    let address = request.remote_addr();
+    let address = request.extensions().get();
+    let address = address.and_then(|CameFrom(address)| *address);
     address.map_or_else(|| "unix".to_owned(), |address| address.to_string())
 }
 

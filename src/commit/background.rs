@@ -199,11 +199,11 @@ impl Background {
                 Err(problem) => warn!(%problem, "no thread to merge the index"),
             }
         }
-        let sent = (self.merger.as_ref()).map(|merger| merger.send((index, segment)));
+        let sent = (self.merger.as_ref()).is_some_and(|to| to.send((index, segment)).is_ok());
         match sent {
-            Some(Ok(())) => self.merging = Some(segment),
+            true => self.merging = Some(segment),
             // Another one may be had the next time.
-            Some(Err(_)) | None => self.merger = None,
+            false => self.merger = None,
         }
     }
 

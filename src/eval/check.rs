@@ -86,11 +86,8 @@ impl<'a> Subjected<'a> {
         let object = ObjectRef::known(subject.kind(), subject.id());
         Ok(Self {
             ground,
-            who: who(ground.index, kind.id, relation, subject),
-            unknown: [
-                Unknown::default(),
-                Unknown::new(ground.index, kind.id, object),
-            ],
+            who: who((ground.schema, ground.index), kind.id, relation, subject),
+            unknown: [None, Some(object)],
         })
     }
 
@@ -196,7 +193,7 @@ fn evaluate(
 ) -> Result<Answer, CheckError> {
     let ground = Ground::of(facts, now);
     let who = who(
-        facts.index,
+        (facts.schema, facts.index),
         asked.subject.id,
         asked.relation,
         question.subject,
@@ -208,10 +205,7 @@ fn evaluate(
         question.resource,
     );
     let subject = ObjectRef::known(question.subject.kind(), question.subject.id());
-    let unknown = [
-        Unknown::new(facts.index, asked.resource.id, question.resource),
-        Unknown::new(facts.index, asked.subject.id, subject),
-    ];
+    let unknown = [Some(question.resource), Some(subject)];
     let track = question.with_dependencies && question.contextual.is_empty();
     let mut machine = Machine::new(ground, who, question.context, unknown, track, limits.work);
     answer(&mut machine, question, (node, asked.member), limits)
@@ -277,14 +271,19 @@ pub(super) fn decided(
 }
 
 /// A subject as the index knows it.
-pub(super) fn who(index: &Index, kind: TypeId, relation: RelId, subject: SubjectRef<'_>) -> Who {
+pub(super) fn who(
+    (schema, index): (&Schema, &Index),
+    kind: TypeId,
+    relation: RelId,
+    subject: SubjectRef<'_>,
+) -> Who {
     let plain = relation == RelId::NONE && !subject.is_wildcard();
+    let stands_for_all = plain && schema.programs().admits_wildcard_of(kind);
     Who {
         node: index.node(kind, subject.id()).unwrap_or(NO_SUBJECT),
         kind,
         relation,
-        wildcard: index.node(kind, "*").filter(|_| plain),
-        wildcard_hash: index.object_hash(kind, "*"),
+        wildcard: stands_for_all.then(|| index.node(kind, "*")).flatten(),
         is_wildcard: subject.is_wildcard(),
     }
 }
@@ -348,13 +347,31 @@ fn detail(
                 locks.join("; ")
             )
         }
-        Decision::Denied => format!("{subject} does not have {permission} on {resource}"),
+        Decision::Denied => denial(*subject, permission, *resource),
         Decision::Conditional => format!(
             "whether {subject} has {permission} on {resource} depends on {}, which the request's \
              context lacks",
             cause.missing.join(", ")
         ),
     }
+}
+
+/// Most denials, said without the machinery of formats.
+fn denial(subject: SubjectRef<'_>, permission: &str, resource: ObjectRef<'_>) -> String {
+    let parts = [
+        subject.kind(),
+        ":",
+        subject.id(),
+        subject.relation().map_or("", |_| "#"),
+        subject.relation().unwrap_or(""),
+        " does not have ",
+        permission,
+        " on ",
+        resource.kind(),
+        ":",
+        resource.id(),
+    ];
+    parts.concat()
 }
 
 /// A lock in words: `freeze on environment:prod (release 4.2), by user:ann, until …`.

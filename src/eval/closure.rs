@@ -9,7 +9,7 @@
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use crate::index::{Edge, Group, Index, NodeId};
+use crate::index::{Group, Index, NodeId};
 use crate::schema::program::{Finals, KindSet, Programs};
 use crate::schema::{MemberId, RelId, Schema, SubjectForm, TypeId};
 use crate::state::{Locks, Roles};
@@ -17,6 +17,12 @@ use crate::time::Timestamp;
 
 use super::candidates::{Candidate, Last};
 use super::{Facts, dependencies};
+
+/// So many facts are looked at one by one; and most searches find fewer than so many.
+const FEW: usize = 24;
+const USUAL: usize = 8;
+/// Tuples of one list that are walked before the budget is looked at.
+const AT_ONCE: usize = 32;
 
 /// What all closures of one question share.
 #[derive(Clone, Copy)]
@@ -87,8 +93,6 @@ pub(super) struct Who {
     pub relation: RelId,
     /// The wildcard of its type, where it is a plain object and some tuple has it.
     pub wildcard: Option<NodeId>,
-    /// The hash of that wildcard, whether any tuple has it or not.
-    pub wildcard_hash: u64,
     /// Whether it is a wildcard itself.
     pub is_wildcard: bool,
 }
@@ -132,9 +136,14 @@ pub(super) struct Closure<'a> {
     /// Whether no lock is applied.
     free: bool,
     feeds: &'a KindSet,
+    /// In the order in which they were found, which is that in which they are followed.
     facts: Vec<Fact>,
+    /// Where each is, once they are more than a few.
     places: HashMap<(NodeId, MemberId), u32>,
-    queue: std::collections::VecDeque<u32>,
+    /// The first that was not followed.
+    next: u32,
+    /// To be followed once more.
+    again: Vec<u32>,
     roads: SmallVec<[Road<'a>; 4]>,
     on: u32,
     after: Option<NodeId>,
@@ -227,14 +236,15 @@ impl<'a> Closure<'a> {
             demand,
             free,
             feeds: ground.programs.feeds(demand),
-            facts: Vec::new(),
+            facts: Vec::with_capacity(USUAL),
             places: HashMap::new(),
-            queue: std::collections::VecDeque::new(),
+            next: 0,
+            again: Vec::new(),
             roads: SmallVec::new(),
             on: 0,
             after: None,
             complete: false,
-            found: Vec::new(),
+            found: Vec::with_capacity(USUAL),
             finals,
             blockable: !free && finals.is_some_and(|finals| ground.may_block_any(&finals.kinds)),
             last: Vec::new(),
@@ -278,18 +288,39 @@ impl<'a> Closure<'a> {
 
     /// What is known of `node`, once complete.
     pub fn known(&self, node: NodeId) -> Known {
-        match self.places.get(&(node, self.demand)) {
+        match self.place_of(node, self.demand) {
             None => Known::Denied,
-            Some(place) => match self.fact(*place).sure {
-                true => Known::Sure(*place),
+            Some(place) => match self.fact(place).sure {
+                true => Known::Sure(place),
                 false => Known::Open,
             },
         }
     }
 
+    fn place_of(&self, node: NodeId, member: MemberId) -> Option<u32> {
+        if self.facts.len() > FEW {
+            return self.places.get(&(node, member)).copied();
+        }
+        let same = |fact: &Fact| fact.node == node && fact.member == Some(member);
+        let place = self.facts.iter().position(same)?;
+        u32::try_from(place).ok()
+    }
+
+    fn push(&mut self, fact: Fact) {
+        let place = self.next_place();
+        self.facts.push(fact);
+        let from = match self.facts.len() - 1 {
+            FEW => 0,
+            more if more > FEW => more,
+            _ => return,
+        };
+        let news = self.facts.iter().zip(0..=place).skip(from);
+        let news = news.filter_map(|(fact, place)| Some(((fact.node, fact.member?), place)));
+        self.places.extend(news);
+    }
+
     fn seed(&mut self, node: NodeId) {
-        self.queue.push_back(self.next_place());
-        self.facts.push(Fact {
+        self.push(Fact {
             node,
             member: None,
             relation: RelId::NONE,
@@ -306,7 +337,7 @@ impl<'a> Closure<'a> {
     /// A set is a member of itself, and `self` holds on the subject's own object.
     fn begin_itself(&mut self, ground: Ground<'a>, who: Who) {
         if who.relation != RelId::NONE {
-            self.queue.clear();
+            self.next = self.next_place();
             if let Some(member) = ground.schema.member_id(who.kind, who.relation) {
                 self.add(ground, who.node, member, true, 0, Step::Same);
             }
@@ -341,32 +372,27 @@ impl<'a> Closure<'a> {
         }
         // What a lock may block is proposed here and decided by its program.
         let sure = sure && (self.free || !ground.may_block(member));
-        let place = self.next_place();
-        match self.places.entry((node, member)) {
-            hashbrown::hash_map::Entry::Vacant(entry) => {
-                entry.insert(place);
-                self.facts.push(Fact {
-                    node,
-                    member: Some(member),
-                    relation: ground.schema.member(member).rel,
-                    sure,
-                    parent,
-                    step,
-                });
-                if member == self.demand {
-                    self.found.push(node);
-                }
-                self.queue.push_back(place);
+        let Some(place) = self.place_of(node, member) else {
+            self.push(Fact {
+                node,
+                member: Some(member),
+                relation: ground.schema.member(member).rel,
+                sure,
+                parent,
+                step,
+            });
+            if member == self.demand {
+                self.found.push(node);
             }
-            hashbrown::hash_map::Entry::Occupied(entry) => {
-                let place = *entry.get();
-                let Some(fact) = self.facts.get_mut(place as usize) else {
-                    return;
-                };
-                if sure && !fact.sure {
-                    (fact.sure, fact.parent, fact.step) = (true, parent, step);
-                    self.queue.push_back(place);
-                }
+            return;
+        };
+        let Some(fact) = self.facts.get_mut(place as usize) else {
+            return;
+        };
+        if sure && !fact.sure {
+            (fact.sure, fact.parent, fact.step) = (true, parent, step);
+            if place < self.next {
+                self.again.push(place);
             }
         }
     }
@@ -377,8 +403,11 @@ impl<'a> Closure<'a> {
         while !self.complete && self.spent < stop {
             if let Some(road) = self.roads.pop() {
                 self.walk(ground, road);
-            } else if let Some(next) = self.queue.pop_front() {
-                self.begin(ground, next);
+            } else if (self.next as usize) < self.facts.len() {
+                self.next += 1;
+                self.begin(ground, self.next - 1);
+            } else if let Some(place) = self.again.pop() {
+                self.begin(ground, place);
             } else {
                 // Here, since every walk looks at what was found.
                 self.found.sort_unstable();
@@ -488,14 +517,13 @@ impl<'a> Closure<'a> {
     }
 
     fn walk(&mut self, ground: Ground<'a>, road: Road<'a>) {
-        let from = self.after.take();
         let parent = self.on;
-        let edges: SmallVec<[Edge<'a>; 32]> = match from {
-            None => road.group.iter().take(32).collect(),
-            Some(node) => road.group.iter_after(node).take(32).collect(),
-        };
-        for edge in &edges {
+        let edges = road.group.iter_from(self.after.take());
+        let (mut last, mut walked) = (None, 0);
+        for edge in edges.take(AT_ONCE) {
             self.spent += 1;
+            last = Some(edge.node);
+            walked += 1;
             let (live, plain, end) = super::machine::standing(edge.restriction, ground.now);
             if !live {
                 continue;
@@ -510,8 +538,8 @@ impl<'a> Closure<'a> {
                 road.step,
             );
         }
-        if edges.len() == edges.inline_size() {
-            self.after = edges.last().map(|edge| edge.node);
+        if walked == AT_ONCE {
+            self.after = last;
             self.roads.push(road);
         }
     }
@@ -550,7 +578,11 @@ impl<'a> Closure<'a> {
         }
         if who.relation == RelId::NONE && !who.is_wildcard {
             let within = takers.of_subject(who.kind, RelId::NONE);
-            keys.extend(membership(ground, who.wildcard_hash, within));
+            keys.extend(membership(
+                ground,
+                ground.index.object_hash(who.kind, "*"),
+                within,
+            ));
         }
     }
 

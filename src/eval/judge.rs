@@ -2,7 +2,7 @@
 
 use super::check::{known_subject, resource_node, who};
 use super::closure::Ground;
-use super::machine::{Machine, TooMuchWork, Unknown};
+use super::machine::{Machine, TooMuchWork};
 use super::value::Value;
 use super::{CheckError, Decision, Facts};
 use crate::schema::MemberId;
@@ -41,14 +41,11 @@ pub(crate) fn judge(
     let (context, index) = (Context::new(), facts.index);
     let (subject, resource) = (judged.subject, judged.resource);
     let (kind, relation) = known_subject(facts.schema, subject)?;
-    let who = who(index, kind.id, relation, subject);
+    let who = who((facts.schema, index), kind.id, relation, subject);
     let owner = facts.schema.member(judged.member).owner;
     let node = resource_node(index, owner, subject, resource);
     let object = ObjectRef::known(subject.kind(), subject.id());
-    let unknown = [
-        Unknown::new(index, owner, resource),
-        Unknown::new(index, kind.id, object),
-    ];
+    let unknown = [Some(resource), Some(object)];
     let ground = Ground::of(facts, now);
     let free = judged.free || ground.programs.get(judged.member).free;
     let mut machine = Machine::new(ground, who, &context, unknown, false, work);

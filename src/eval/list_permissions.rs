@@ -7,7 +7,6 @@ use crate::time::Timestamp;
 
 use super::check::{Subjected, answer, known_type, resource_node};
 use super::closure::Ground;
-use super::machine::Unknown;
 use super::{Answer, CheckError, Facts, Limits, Question};
 
 /// One relation or permission, and whether the subject has it.
@@ -35,7 +34,7 @@ pub fn list_permissions(
     let kind = known_type(schema, "resource", question.resource.kind())?;
     let ground = Ground::of(facts, now);
     let mut subjected = Subjected::new(ground, question.subject, question.context)?;
-    subjected.unknown[0] = Unknown::new(index, kind.id, question.resource);
+    subjected.unknown[0] = Some(question.resource);
     let node = resource_node(index, kind.id, question.subject, question.resource);
     let mut members: Vec<_> = (kind.members.iter())
         .map(|id| (&schema.member(*id).name, *id))

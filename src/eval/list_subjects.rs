@@ -17,7 +17,7 @@ use super::check::{Subjected, check_context, decided, known_member, known_set, k
 use super::closure::{Ground, Who};
 use super::expansion::{Expansion, Form, TooWide};
 use super::lists::{Place, Row, Step, at};
-use super::machine::{NO_RESOURCE, NO_SUBJECT, TooMuchWork, Unknown};
+use super::machine::{NO_RESOURCE, NO_SUBJECT, TooMuchWork};
 use super::{CheckError, Decision, Facts, Limits};
 
 /// The most bytes that the exceptions of a wildcard may have: they are one message.
@@ -220,15 +220,12 @@ impl<'a> SubjectList<'a> {
             kind,
             relation,
             wildcard: self.wildcard,
-            wildcard_hash: 0,
             is_wildcard: false,
         };
-        let (resource, index) = (self.question.resource, self.ground.index);
-        let owner = self.ground.schema.member(self.root.1).owner;
         let subjected = Subjected {
             ground: self.ground,
             who,
-            unknown: [Unknown::new(index, owner, resource), Unknown::default()],
+            unknown: [Some(self.question.resource), None],
         };
         let mut machine = subjected.machine(self.question.context, &self.limits);
         let (node, member) = self.root;

@@ -10,6 +10,7 @@
 
 mod denial;
 mod frame;
+mod goals;
 mod guard;
 mod keys;
 mod negation;
@@ -23,12 +24,14 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use crate::index::{Index, NodeId, Restriction};
+use crate::index::{NodeId, Restriction};
+use crate::schema::MemberId;
 use crate::schema::program::{Op, Sign};
-use crate::schema::{MemberId, RelId, TypeId};
 use crate::time::Timestamp;
 use crate::tuple::{Context, ObjectRef};
 
+use self::denial::scratch;
+use self::goals::{Goals, number};
 use self::guard::Guard;
 use self::walk::Walk;
 use super::climb::Climb;
@@ -36,33 +39,21 @@ use super::closure::{Closure, Ground, Known, Who};
 use super::locks::Held;
 use super::value::{Cause, Causes, Value};
 
-/// Stand for a resource and a subject that no tuple names: see [`Unknown`].
+/// Stand for a resource and a subject that no tuple names.
 pub(super) const NO_RESOURCE: NodeId = NodeId(u32::MAX);
 pub(super) const NO_SUBJECT: NodeId = NodeId(u32::MAX - 1);
 
+/// Most questions nest no deeper.
+const SHALLOW: usize = 12;
 /// So many values are kept from question to question.
 const REMEMBERED: usize = 1 << 16;
 
-/// An object that the index does not know, as far as its hash and its name are needed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Unknown<'a> {
-    pub hash: u64,
-    pub object: Option<ObjectRef<'a>>,
-}
+/// An object that the index may not know.
+pub(super) type Unknown<'a> = Option<ObjectRef<'a>>;
 
-impl<'a> Unknown<'a> {
-    /// An object by its name.
-    pub fn new(index: &Index, kind: TypeId, object: ObjectRef<'a>) -> Self {
-        Self {
-            hash: index.object_hash(kind, object.id()),
-            object: Some(object),
-        }
-    }
-
-    /// What stands for the object of this place in a machine's list of them.
-    fn node(place: usize) -> NodeId {
-        NodeId(u32::MAX - u32::try_from(place).unwrap_or(0))
-    }
+/// What stands for the object of this place in a machine's list of unknown ones.
+fn stand_in(place: usize) -> NodeId {
+    NodeId(u32::MAX - u32::try_from(place).unwrap_or(0))
 }
 
 /// A relation or permission of an object. `odd` says that it is asked on the right of an odd
@@ -82,7 +73,7 @@ enum Status {
     /// Its frame is on the stack, at this place.
     Open(u32),
     /// Evaluated, but for a goal that is still open; its place in the list of such goals.
-    Provisional(Value, usize),
+    Provisional(Value, u32),
     /// To be evaluated again in the next round of its component.
     Stale,
     Final(Value),
@@ -113,9 +104,9 @@ enum Rest {
 struct Frame<'a> {
     entry: u32,
     goal: Goal,
-    op: usize,
-    /// Values of this frame, each with the place in `rests_on` where its part begins.
-    values: SmallVec<[(Value, u32); 4]>,
+    op: u32,
+    /// Where its values begin among those of all frames.
+    base: u32,
     rests_on: Vec<Rest>,
     walk: Option<Box<Walk<'a>>>,
     guard: Option<Box<Guard<'a>>>,
@@ -127,12 +118,13 @@ struct Frame<'a> {
     /// Whether a value that was read early turned out too low.
     unstable: bool,
     /// Where its part of the list of provisional goals begins.
-    provisional: usize,
+    provisional: u32,
 }
 
 enum Step {
     Done(Value),
-    Need(Goal, Sign),
+    /// The value of the goal of this place.
+    Need(u32, Sign),
 }
 
 /// More tuple reads than allowed.
@@ -149,9 +141,10 @@ pub(super) struct Machine<'a> {
     track: bool,
     limit: u64,
     work: u64,
-    entries: Vec<Entry>,
-    places: HashMap<Goal, u32>,
+    goals: Goals,
     frames: Vec<Frame<'a>>,
+    /// Values of the frames, each with the place in its frame's `rests_on` where its part begins.
+    values: Vec<(Value, u32)>,
     provisional: Vec<u32>,
     closures: Vec<Closure<'a>>,
     delivered: Option<(u32, Value)>,
@@ -216,9 +209,9 @@ impl<'a> Machine<'a> {
             track,
             limit,
             work: 0,
-            entries: Vec::new(),
-            places: HashMap::new(),
+            goals: Goals::default(),
             frames: Vec::new(),
+            values: Vec::new(),
             provisional: Vec::new(),
             closures: Vec::new(),
             delivered: None,
@@ -242,7 +235,7 @@ impl<'a> Machine<'a> {
 
     /// The object and the permission of an entry, where the index knows the object.
     pub fn named(&self, entry: u32) -> Option<(String, String)> {
-        let Goal { node, member, .. } = self.entries.get(entry as usize)?.goal;
+        let Goal { node, member, .. } = self.goals.get(entry)?.goal;
         let Ground { schema, index, .. } = self.ground;
         if self.is_unknown(node) {
             return None;
@@ -285,9 +278,8 @@ impl<'a> Machine<'a> {
     /// long as it is not too much: a list asks without end.
     pub fn begin_anew(&mut self) {
         self.work = 0;
-        if self.entries.len() > REMEMBERED {
-            self.entries.clear();
-            self.places.clear();
+        if self.goals.len() > REMEMBERED {
+            self.goals.clear();
             self.held.clear();
             self.above.clear();
             self.causes = Causes::default();
@@ -308,14 +300,21 @@ impl<'a> Machine<'a> {
         if let Some(Status::Final(value)) = self.known(root) {
             return Ok(value);
         }
-        self.open(root, 0);
+        // Keys are those of the root's entry.
+        if !self.track
+            && let Some(value) = self.at_once(&mut scratch(root), root)?
+        {
+            return Ok(value);
+        }
+        let place = self.goals.find_or_add(root);
+        self.open(place, 0);
         while let Some(mut frame) = self.frames.pop() {
             match self.run(&mut frame)? {
-                Step::Need(goal, sign) => {
+                Step::Need(place, sign) => {
                     let negations = frame.negations + u32::from(sign.under);
                     frame.waiting = true;
                     self.frames.push(frame);
-                    self.open(goal, negations);
+                    self.open(place, negations);
                 }
                 Step::Done(value) => self.close(frame, value),
             }
@@ -327,32 +326,26 @@ impl<'a> Machine<'a> {
     }
 
     fn known(&self, goal: Goal) -> Option<Status> {
-        let entry = self.entries.get(*self.places.get(&goal)? as usize)?;
+        let entry = self.goals.get(self.goals.find(goal)?)?;
         Some(entry.status)
     }
 
     /// Puts a goal on the stack.
-    fn open(&mut self, goal: Goal, negations: u32) {
-        let place = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
-        let fresh = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let entry = *self.places.entry(goal).or_insert(fresh);
-        if entry == fresh {
-            self.entries.push(Entry {
-                goal,
-                status: Status::Stale,
-                early: Value::Denied,
-                read_early: false,
-                rests_on: Vec::new(),
-            });
+    fn open(&mut self, entry: u32, negations: u32) {
+        if self.frames.capacity() == 0 {
+            self.frames.reserve(SHALLOW);
+            self.values.reserve(2 * SHALLOW);
         }
-        let known = self.entry(entry);
+        let place = number(self.frames.len());
+        let known = self.goals.at(entry);
+        let goal = known.goal;
         known.status = Status::Open(place);
         known.read_early = false;
         self.frames.push(Frame {
             entry,
             goal,
             op: 0,
-            values: SmallVec::new(),
+            base: number(self.values.len()),
             rests_on: Vec::new(),
             walk: None,
             guard: None,
@@ -360,22 +353,15 @@ impl<'a> Machine<'a> {
             negations,
             low: place,
             unstable: false,
-            provisional: self.provisional.len(),
+            provisional: number(self.provisional.len()),
         });
-    }
-
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "places are those of pushed entries"
-    )]
-    fn entry(&mut self, place: u32) -> &mut Entry {
-        &mut self.entries[place as usize]
     }
 
     /// Takes the value of a finished frame: final, provisional, or the start of another round.
     fn close(&mut self, mut frame: Frame<'a>, value: Value) {
-        let place = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
-        let entry = self.entry(frame.entry);
+        let place = number(self.frames.len());
+        self.values.truncate(frame.base as usize);
+        let entry = self.goals.at(frame.entry);
         let rose = entry.read_early && entry.early != value;
         if value == Value::Allowed {
             self.settle(frame.provisional, None);
@@ -383,8 +369,8 @@ impl<'a> Machine<'a> {
         } else if frame.low < place {
             frame.unstable |= rose;
             let (low, unstable) = (frame.low, frame.unstable);
-            self.entry(frame.entry).early = value;
-            let place = self.provisional.len();
+            self.goals.at(frame.entry).early = value;
+            let place = number(self.provisional.len());
             self.provisional.push(frame.entry);
             self.finish(frame, Status::Provisional(value, place));
             if let Some(parent) = self.frames.last_mut() {
@@ -404,7 +390,7 @@ impl<'a> Machine<'a> {
             Status::Final(value) | Status::Provisional(value, _) => value,
             Status::Open(_) | Status::Stale => Value::Denied,
         };
-        let entry = self.entry(frame.entry);
+        let entry = self.goals.at(frame.entry);
         entry.status = status;
         entry.rests_on = frame.rests_on;
         self.delivered = Some((frame.entry, value));
@@ -412,15 +398,18 @@ impl<'a> Machine<'a> {
 
     /// Ends a component. Where its first goal is an allow (`None`), what was computed with less
     /// is dropped; so is what is undecided for a negation that has been decided since.
-    fn settle(&mut self, from: usize, first: Option<Value>) {
-        let members: SmallVec<[u32; 8]> = self.provisional.drain(from..).collect();
+    fn settle(&mut self, from: u32, first: Option<Value>) {
+        if self.provisional.len() == from as usize {
+            return;
+        }
+        let members: SmallVec<[u32; 8]> = self.provisional.drain(from as usize..).collect();
         let keep_cycles = first.is_some_and(|value| self.causes.cycles(value));
         for place in members {
-            let Status::Provisional(value, _) = self.entry(place).status else {
+            let Status::Provisional(value, _) = self.goals.at(place).status else {
                 continue;
             };
             let keep = first.is_some() && (keep_cycles || !self.causes.cycles(value));
-            let entry = self.entry(place);
+            let entry = self.goals.at(place);
             entry.early = Value::Denied;
             entry.status = match keep {
                 true => Status::Final(value),
@@ -431,21 +420,21 @@ impl<'a> Machine<'a> {
 
     /// Evaluates a component again, from the values that this round has found.
     fn next_round(&mut self, mut frame: Frame<'a>, value: Value) {
-        let members: SmallVec<[u32; 8]> = self.provisional.drain(frame.provisional..).collect();
+        let from = frame.provisional as usize;
+        let members: SmallVec<[u32; 8]> = self.provisional.drain(from..).collect();
         for place in members {
-            let entry = self.entry(place);
+            let entry = self.goals.at(place);
             if let Status::Provisional(..) = entry.status {
                 entry.status = Status::Stale;
             }
         }
-        let entry = self.entry(frame.entry);
+        let entry = self.goals.at(frame.entry);
         (entry.early, entry.read_early) = (value, false);
         frame.op = 0;
-        frame.values.clear();
         frame.rests_on.clear();
         (frame.walk, frame.guard) = (None, None);
         (frame.waiting, frame.unstable) = (false, false);
-        frame.low = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
+        frame.low = number(self.frames.len());
         self.frames.push(frame);
     }
 
@@ -466,73 +455,62 @@ impl<'a> Machine<'a> {
         let ops = &ground.programs.get(frame.goal.member).ops;
         let mut begin = frame.begin();
         let mut delivered = self.take_delivered(frame);
-        while let Some(op) = ops.get(frame.op) {
+        while let Some(op) = ops.get(frame.op as usize) {
             match *op {
-                Op::Nobody => frame.push(Value::Denied, begin),
+                Op::Nobody => self.push(Value::Denied, begin),
                 Op::Itself(sign) => {
                     let value = self.itself(frame.goal, sign);
-                    frame.push(value, begin);
+                    self.push(value, begin);
                 }
                 Op::Call(member, sign) => {
                     let goal = self.call(frame.goal, frame.goal.node, member, sign);
-                    let value = match delivered.take() {
-                        Some(value) => Some(value),
+                    let step = match delivered.take() {
+                        Some(value) => Step::Done(value),
                         None => self.resolve(frame, goal, sign)?,
                     };
-                    match value {
-                        Some(value) => frame.push(value, begin),
-                        None => return Ok(Step::Need(goal, sign)),
+                    match step {
+                        Step::Done(value) => self.push(value, begin),
+                        need @ Step::Need(..) => return Ok(need),
                     }
                 }
                 Op::Tuples | Op::Arrow { .. } | Op::Backward { .. } | Op::Roles { .. } => {
-                    if frame.walk.is_none() {
-                        match self.begin_walk(frame, *op)? {
-                            Ok(walk) => frame.walk = Some(walk),
-                            Err(value) => {
-                                frame.push(value, begin);
-                                frame.op += 1;
-                                begin = frame.begin();
-                                continue;
-                            }
-                        }
-                    }
-                    match self.walk(frame, delivered.take())? {
+                    match self.over_tuples(frame, *op, delivered.take())? {
                         Step::Done(value) => {
                             let begin = frame.walk.take().map_or(begin, |walk| walk.begin);
-                            frame.push(value, begin);
+                            self.push(value, begin);
                         }
                         need @ Step::Need(..) => return Ok(need),
                     }
                 }
                 Op::IfAllowed(to) => {
-                    if frame.top() == Value::Allowed {
-                        frame.op = to as usize;
+                    if self.top(frame) == Value::Allowed {
+                        frame.op = to;
                         continue;
                     }
                 }
                 Op::IfDenied(to) => {
-                    if frame.top() == Value::Denied {
-                        frame.op = to as usize;
+                    if self.top(frame) == Value::Denied {
+                        frame.op = to;
                         continue;
                     }
                 }
                 Op::Or => {
-                    let (a, b) = frame.pop_two();
+                    let (a, b) = self.pop_two();
                     let value = self.causes.or(a.0, b.0);
-                    if value == Value::Allowed {
+                    if value == Value::Allowed && self.track {
                         frame.rests_on.drain(a.1 as usize..b.1 as usize);
                     }
-                    frame.push(value, a.1);
+                    self.push(value, a.1);
                 }
                 Op::And => {
-                    let (a, b) = frame.pop_two();
+                    let (a, b) = self.pop_two();
                     let value = self.causes.and(a.0, b.0);
-                    frame.push(value, a.1);
+                    self.push(value, a.1);
                 }
                 Op::Minus => {
-                    let (a, b) = frame.pop_two();
+                    let (a, b) = self.pop_two();
                     let value = self.causes.minus(a.0, b.0);
-                    frame.push(value, a.1);
+                    self.push(value, a.1);
                 }
             }
             frame.op += 1;
@@ -575,40 +553,41 @@ impl<'a> Machine<'a> {
         frame: &mut Frame<'a>,
         goal: Goal,
         sign: Sign,
-    ) -> Result<Option<Value>, TooMuchWork> {
+    ) -> Result<Step, TooMuchWork> {
         self.spend(1)?;
         if let Some(assumed) = self.assumed.as_mut().filter(|_| sign.under) {
-            return Ok(Some(assumed.read(goal, sign)));
+            return Ok(Step::Done(assumed.read(goal, sign)));
         }
         if let Some((value, rest)) = self.closed(goal) {
             frame.rest(self.track, rest);
-            return Ok(Some(value));
+            return Ok(Step::Done(value));
         }
-        if let Some(place) = self.places.get(&goal).copied() {
-            return Ok(self.met(frame, place, sign));
+        if let Some(value) = self.at_once(frame, goal)? {
+            return Ok(Step::Done(value));
         }
-        if self.has_no_sets(goal) && !self.is_itself(goal) && !self.is_guarded(goal) {
-            let value = self.direct(frame, goal)?;
-            if self.track && !goal.free && value != Value::Denied {
-                self.locks_on(frame, goal)?;
-            }
-            return Ok(Some(value));
-        }
-        Ok(None)
+        let place = self.goals.find_or_add(goal);
+        Ok(match self.met(frame, place, sign) {
+            Some(value) => Step::Done(value),
+            None => Step::Need(place, sign),
+        })
     }
 
-    /// Whether the goal is a relation and its tuples have no subject sets.
-    fn has_no_sets(&self, goal: Goal) -> bool {
-        let Ground {
-            programs, index, ..
-        } = self.ground;
-        let program = programs.get(goal.member);
-        let relation = self.ground.schema.member(goal.member).rel;
-        let sets = || {
-            let mut groups = index.subject_groups(goal.node, relation);
-            groups.any(|group| group.subject_relation != RelId::NONE)
-        };
-        matches!(program.ops.first(), Some(Op::Tuples)) && !(program.admits_sets && sets())
+    /// The value of a relation whose tuples have no subject sets and that no lock blocks.
+    fn at_once(&mut self, frame: &mut Frame<'a>, goal: Goal) -> Result<Option<Value>, TooMuchWork> {
+        let program = self.ground.programs.get(goal.member);
+        let is_relation = matches!(program.ops.first(), Some(Op::Tuples));
+        if !is_relation || self.is_itself(goal) || self.is_guarded(goal) {
+            return Ok(None);
+        }
+        let (own, sets) = self.own_tuples(goal);
+        if sets {
+            return Ok(None);
+        }
+        let value = self.direct(frame, goal, own.as_ref())?;
+        if self.track && !goal.free && value != Value::Denied {
+            self.locks_on(frame, goal)?;
+        }
+        Ok(Some(value))
     }
 
     /// What a complete search from the subject's side says of a goal.
@@ -636,7 +615,7 @@ impl<'a> Machine<'a> {
     /// The lowest frame that a provisional goal may have read early: that of the deepest frame
     /// under which it was evaluated and which is still open. (The frame that it read itself may
     /// have been closed since, and another may stand in its place.)
-    fn low_of(&self, frame: &Frame<'a>, place: usize) -> u32 {
+    fn low_of(&self, frame: &Frame<'a>, place: u32) -> u32 {
         if frame.provisional <= place {
             return frame.low;
         }
@@ -650,7 +629,7 @@ impl<'a> Machine<'a> {
     /// The value of a goal that was met before; `None` where it is to be evaluated.
     fn met(&mut self, frame: &mut Frame<'a>, place: u32, sign: Sign) -> Option<Value> {
         let (status, early) = {
-            let entry = self.entry(place);
+            let entry = self.goals.at(place);
             (entry.status, entry.early)
         };
         let (value, low) = match status {
@@ -675,7 +654,7 @@ impl<'a> Machine<'a> {
             }));
         }
         if let Status::Open(_) = status {
-            self.entry(place).read_early = true;
+            self.goals.at(place).read_early = true;
         }
         Some(value)
     }

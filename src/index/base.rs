@@ -1,5 +1,6 @@
 //! The frozen part of a segment: nodes and both directions of their tuples, in flat arrays.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -228,26 +229,26 @@ impl Side {
         self.restrictions.shrink_to_fit();
     }
 
-    /// The groups of a node: head, place of the first target, targets.
-    pub fn groups(&self, local: u32) -> impl Iterator<Item = (Head, u32, &[u32])> {
+    /// Where the groups of a node lie.
+    pub fn groups(&self, local: u32) -> Range<usize> {
         let at = |node: usize| self.starts.get(node).map_or(0, |place| *place as usize);
-        let range = at(local as usize)..at((local as usize).saturating_add(1));
-        range.filter_map(|place| {
-            let (first, targets) = self.targets_of(place)?;
-            Some((*self.heads.get(place)?, first, targets))
-        })
+        at(local as usize)..at((local as usize).saturating_add(1))
+    }
+
+    pub fn head(&self, group: usize) -> Option<Head> {
+        self.heads.get(group).copied()
     }
 
     /// The group of this head: place of the first target, targets.
     pub fn find(&self, local: u32, head: Head) -> Option<(u32, &[u32])> {
-        let at = |node: usize| self.starts.get(node).map_or(0, |place| *place as usize);
-        let range = at(local as usize)..at((local as usize).saturating_add(1));
-        let heads = self.heads.get(range.clone())?;
+        let groups = self.groups(local);
+        let heads = self.heads.get(groups.clone())?;
         let place = heads.iter().position(|known| *known == head)?;
-        self.targets_of(range.start + place)
+        self.targets_of(groups.start + place)
     }
 
-    fn targets_of(&self, group: usize) -> Option<(u32, &[u32])> {
+    /// Place of the first target, targets.
+    pub fn targets_of(&self, group: usize) -> Option<(u32, &[u32])> {
         let end = *self.ends.get(group)?;
         let first = match group.checked_sub(1) {
             Some(before) => *self.ends.get(before)?,

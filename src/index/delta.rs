@@ -43,6 +43,39 @@ pub(super) struct Delta {
     recent: OrdMap<u32, Arc<NodeDelta>>,
     /// What large commits changed before it, the oldest first.
     runs: SmallVec<[Arc<Run>; 4]>,
+    touched: Touched,
+}
+
+/// Which nodes may be among the changed ones: most of those that a check meets are not, and need
+/// no search.
+#[derive(Clone, Debug, Default)]
+struct Touched(Option<Arc<[u64; Self::WORDS]>>);
+
+impl Touched {
+    /// 2 KiB: a commit copies it.
+    const WORDS: usize = 256;
+
+    fn place(local: u32) -> (usize, u64) {
+        let place = local as usize % (Self::WORDS * 64);
+        (place / 64, 1 << (place % 64))
+    }
+
+    fn may_have(&self, local: u32) -> bool {
+        let (word, bit) = Self::place(local);
+        let words = self.0.as_deref();
+        words.is_some_and(|words| words.get(word).is_some_and(|word| word & bit != 0))
+    }
+
+    fn add(&mut self, local: u32) {
+        if self.may_have(local) {
+            return;
+        }
+        let (word, bit) = Self::place(local);
+        let words = self.0.get_or_insert_with(|| Arc::new([0; Self::WORDS]));
+        if let Some(word) = Arc::make_mut(words).get_mut(word) {
+            *word |= bit;
+        }
+    }
 }
 
 /// Changed nodes in order, which do not change any more.
@@ -154,7 +187,7 @@ impl Run {
 
 impl Delta {
     pub fn node(&self, local: u32) -> Option<&NodeDelta> {
-        if self.recent.is_empty() && self.runs.is_empty() {
+        if !self.touched.may_have(local) {
             return None;
         }
         let recent = self.recent.get(&local).map(|node| &**node);
@@ -163,7 +196,8 @@ impl Delta {
 
     /// Says whether the entry is new.
     pub fn put(&mut self, local: u32, head: Head, other: NodeId, entry: Entry) -> bool {
-        let Self { recent, runs } = self;
+        self.touched.add(local);
+        let Self { recent, runs, .. } = self;
         let before = || Arc::new(in_runs(runs, local).cloned().unwrap_or_default());
         let node = recent.entry(local).or_insert_with(before);
         Arc::make_mut(node).put(head, other, entry)
@@ -180,6 +214,7 @@ impl Delta {
             while let Some(change) = changes.next_if(|change| change.local == local) {
                 new += u64::from(node.put(change.head, change.other, change.entry));
             }
+            self.touched.add(local);
             run.push(local, node);
         }
         self.freeze();
@@ -225,6 +260,9 @@ impl Delta {
 
     fn of(run: Run) -> Self {
         let mut delta = Self::default();
+        for local in &run.locals {
+            delta.touched.add(*local);
+        }
         match run.locals.len() {
             0..MANY => {
                 let nodes = run.locals.into_iter().zip(run.nodes);

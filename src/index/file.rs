@@ -135,7 +135,11 @@ impl Index {
             return;
         }
         for local in 0..base.nodes.len() {
-            for (head, first, targets) in base.forward.groups(local) {
+            for group in base.forward.groups(local) {
+                let found = base.forward.head(group).zip(base.forward.targets_of(group));
+                let Some((head, (first, targets))) = found else {
+                    continue;
+                };
                 for (nth, target) in targets.iter().enumerate() {
                     let restriction = base.forward.restriction(first as usize + nth);
                     if let Some(end) = restriction.and_then(|r| r.expires_at) {

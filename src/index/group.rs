@@ -1,6 +1,6 @@
 //! The tuples of one node that are of one kind, from the base and the delta as one list.
 
-use smallvec::SmallVec;
+use std::ops::Range;
 
 use crate::revision::Revision;
 use crate::schema::{RelId, TypeId};
@@ -72,26 +72,40 @@ impl<'a> NodeSide<'a> {
     }
 
     /// The groups of one relation or of all, sorted by head.
-    pub fn groups(self, relation: Option<RelId>) -> impl Iterator<Item = Group<'a>> + use<'a> {
-        let wanted = move |head: &Head| relation.is_none_or(|relation| head.relation == relation);
-        let mut groups: SmallVec<[Group<'a>; 4]> = SmallVec::new();
-        for (head, first, targets) in self.side.groups(self.local) {
-            if wanted(&head) {
-                let delta = self.delta.and_then(|delta| delta.entries(head));
-                groups.push(self.make(head, (first, targets), delta));
-            }
+    pub fn groups(self, relation: Option<RelId>) -> Groups<'a> {
+        match self.delta {
+            None => Groups::Based(Based {
+                of: self,
+                relation,
+                places: self.side.groups(self.local),
+            }),
+            Some(delta) => Groups::Changed(self.changed(delta, relation).into_iter()),
         }
+    }
+
+    fn changed(self, delta: &'a NodeDelta, relation: Option<RelId>) -> Vec<Group<'a>> {
+        let places = self.side.groups(self.local);
+        let based = Based {
+            of: self,
+            relation,
+            places,
+        };
+        let mut groups: Vec<Group<'a>> = based.collect();
         let held = groups.len();
-        for (head, entries) in self.delta.iter().flat_map(|delta| delta.groups()) {
-            let known = groups.iter().take(held).any(|group| group.head() == *head);
-            if wanted(head) && !known {
-                groups.push(self.make(*head, (0, &[]), Some(entries)));
+        for (head, entries) in delta.groups() {
+            let known = groups.iter_mut().take(held);
+            match known.into_iter().find(|group| group.head() == *head) {
+                Some(group) => group.delta = Some(entries),
+                None if relation.is_none_or(|relation| head.relation == relation) => {
+                    groups.push(self.make(*head, (0, &[]), Some(entries)));
+                }
+                None => {}
             }
         }
         if groups.len() > held {
             groups.sort_by_key(Group::head);
         }
-        groups.into_iter()
+        groups
     }
 
     fn make(
@@ -112,6 +126,48 @@ impl<'a> NodeSide<'a> {
     }
 }
 
+/// Groups of a node: nothing is made of those that are not asked for.
+pub(super) enum Groups<'a> {
+    Based(Based<'a>),
+    Changed(std::vec::IntoIter<Group<'a>>),
+}
+
+/// Groups of a node as the base has them.
+pub(super) struct Based<'a> {
+    of: NodeSide<'a>,
+    relation: Option<RelId>,
+    places: Range<usize>,
+}
+
+impl<'a> Iterator for Based<'a> {
+    type Item = Group<'a>;
+
+    fn next(&mut self) -> Option<Group<'a>> {
+        loop {
+            let place = self.places.next()?;
+            let head = self.of.side.head(place)?;
+            if self
+                .relation
+                .is_none_or(|relation| head.relation == relation)
+            {
+                let targets = self.of.side.targets_of(place)?;
+                return Some(self.of.make(head, targets, None));
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Groups<'a> {
+    type Item = Group<'a>;
+
+    fn next(&mut self) -> Option<Group<'a>> {
+        match self {
+            Self::Based(groups) => groups.next(),
+            Self::Changed(groups) => groups.next(),
+        }
+    }
+}
+
 impl<'a> Group<'a> {
     /// At least as many as there are.
     pub fn len_hint(&self) -> usize {
@@ -120,12 +176,28 @@ impl<'a> Group<'a> {
 
     /// All, ascending by node.
     pub fn iter(&self) -> impl Iterator<Item = Edge<'a>> + use<'a> {
-        self.granted(None).map(|granted| granted.edge)
+        self.iter_from(None)
     }
 
     /// Those whose node comes after `node`, ascending.
     pub fn iter_after(&self, node: NodeId) -> impl Iterator<Item = Edge<'a>> + use<'a> {
-        self.granted(Some(node)).map(|granted| granted.edge)
+        self.iter_from(Some(node))
+    }
+
+    /// Those behind a node, or all.
+    pub fn iter_from(&self, after: Option<NodeId>) -> impl Iterator<Item = Edge<'a>> + use<'a> {
+        self.places(after).map(Place::edge)
+    }
+
+    /// The only tuple, where it is easily seen to be one.
+    pub fn sole(&self) -> Option<Edge<'a>> {
+        match (self.targets, self.delta) {
+            ([node], None) => Some(Edge {
+                node: NodeId(*node),
+                restriction: self.side.restriction(self.first as usize),
+            }),
+            _ => None,
+        }
     }
 
     /// The tuple with `node` on the other side.
@@ -140,7 +212,8 @@ impl<'a> Group<'a> {
             };
         }
         let place = self.targets.binary_search(&node.0).ok()?;
-        Some(self.at(place).edge)
+        let restriction = self.side.restriction(self.first as usize + place);
+        Some(Edge { node, restriction })
     }
 
     pub(super) fn head(&self) -> Head {
@@ -151,64 +224,93 @@ impl<'a> Group<'a> {
         }
     }
 
-    pub(super) fn granted(&self, after: Option<NodeId>) -> Edges<'a> {
-        let from = after.map_or(0, |node| self.targets.partition_point(|at| *at <= node.0));
-        Edges {
-            group: *self,
-            next: from,
-            delta: self.delta.map(|delta| delta.after(after).peekable()),
-        }
+    /// All behind a node, each with the revision that granted it.
+    pub(super) fn granted(
+        &self,
+        after: Option<NodeId>,
+    ) -> impl Iterator<Item = Granted<'a>> + use<'a> {
+        self.places(after).map(Place::granted)
     }
 
-    /// The tuple at a place of the base.
-    fn at(&self, place: usize) -> Granted<'a> {
-        let whole = self.first as usize + place;
+    fn places(&self, after: Option<NodeId>) -> Places<'a> {
+        let from = after.map_or(0, |node| self.targets.partition_point(|at| *at <= node.0));
+        Places {
+            group: *self,
+            next: from,
+            delta: self
+                .delta
+                .map(|delta| Box::new(delta.after(after).peekable())),
+        }
+    }
+}
+
+/// Where a tuple of a group lies.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Base(&'a Side, NodeId, usize),
+    Delta(NodeId, Option<&'a Restriction>, Revision),
+}
+
+impl<'a> Place<'a> {
+    fn edge(self) -> Edge<'a> {
+        let (node, restriction) = match self {
+            Self::Base(side, node, place) => (node, side.restriction(place)),
+            Self::Delta(node, restriction, _) => (node, restriction),
+        };
+        Edge { node, restriction }
+    }
+
+    fn granted(self) -> Granted<'a> {
+        let revision = match self {
+            Self::Base(side, _, place) => side.revision(place),
+            Self::Delta(_, _, revision) => revision,
+        };
         Granted {
-            edge: Edge {
-                node: NodeId(self.targets.get(place).copied().unwrap_or(u32::MAX)),
-                restriction: self.side.restriction(whole),
-            },
-            revision: self.side.revision(whole),
+            edge: self.edge(),
+            revision,
         }
     }
 }
 
 /// The tuples of a group: base and delta merged.
-pub(super) struct Edges<'a> {
+struct Places<'a> {
     group: Group<'a>,
     next: usize,
-    delta: Option<std::iter::Peekable<EntriesIter<'a>>>,
+    /// Boxed, since few groups have one and it is large.
+    delta: Option<Box<std::iter::Peekable<EntriesIter<'a>>>>,
 }
 
-impl<'a> Iterator for Edges<'a> {
-    type Item = Granted<'a>;
+impl<'a> Places<'a> {
+    /// The next one of the base.
+    fn based(&mut self) -> Option<Place<'a>> {
+        let node = NodeId(*self.group.targets.get(self.next)?);
+        let place = self.group.first as usize + self.next;
+        self.next += 1;
+        Some(Place::Base(self.group.side, node, place))
+    }
+}
+
+impl<'a> Iterator for Places<'a> {
+    type Item = Place<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let based = self.group.targets.get(self.next).map(|node| NodeId(*node));
             let Some(delta) = &mut self.delta else {
-                based?;
-                self.next += 1;
-                return Some(self.group.at(self.next - 1));
+                return self.based();
             };
+            let based = self.group.targets.get(self.next).map(|node| NodeId(*node));
             let changed = delta.peek().map(|(node, _)| *node);
             match (based, changed) {
                 (None, None) => return None,
                 (Some(based), changed) if changed.is_none_or(|changed| based < changed) => {
-                    self.next += 1;
-                    return Some(self.group.at(self.next - 1));
+                    return self.based();
                 }
                 (based, changed) => {
                     self.next += usize::from(based == changed);
                     let (node, entry) = delta.next()?;
                     if let Put::Stands(restriction) = &entry.put {
-                        return Some(Granted {
-                            edge: Edge {
-                                node,
-                                restriction: restriction.as_deref(),
-                            },
-                            revision: entry.revision,
-                        });
+                        let restriction = restriction.as_deref();
+                        return Some(Place::Delta(node, restriction, entry.revision));
                     }
                 }
             }

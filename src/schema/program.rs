@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use smallvec::SmallVec;
 
-use super::{Expr, MemberId, MemberKind, RelId, RolesId, Schema, SubjectForm};
+use super::{Expr, MemberId, MemberKind, RelId, RolesId, Schema, SubjectForm, TypeId};
 
 /// One instruction. Values stand on a stack; a program leaves exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +165,8 @@ impl KindSet {
 #[derive(Debug, Default)]
 pub struct Programs {
     programs: Vec<Program>,
+    /// Types of which a tuple may name the wildcard.
+    wildcards: Vec<TypeId>,
 }
 
 impl Programs {
@@ -172,6 +174,7 @@ impl Programs {
     pub fn compile(schema: &Schema) -> Self {
         let mut programs = Self {
             programs: schema.members.iter().map(|_| Program::default()).collect(),
+            wildcards: Vec::new(),
         };
         programs.carriers(schema);
         for rule in rules_free_of_locks(schema) {
@@ -345,6 +348,11 @@ impl Programs {
         leads(&program.same) && !leads(&program.arrows) && !leads(&program.backwards)
     }
 
+    /// Whether any tuple may name the wildcard of a type.
+    pub fn admits_wildcard_of(&self, kind: TypeId) -> bool {
+        self.wildcards.contains(&kind)
+    }
+
     /// The relations that any forward arrow walks.
     pub fn walked(&self) -> KindSet {
         let mut walked = KindSet(vec![0; self.programs.len() / 64 + 1]);
@@ -368,18 +376,23 @@ impl Programs {
         let Some(relation) = schema.member(id).relation() else {
             return;
         };
+        let mut wildcards = Vec::new();
         let program = self.at(id);
         program.ops.push(Op::Tuples);
         for subject in &relation.subjects {
             match subject.form {
                 SubjectForm::Object => {}
-                SubjectForm::Wildcard => program.admits_wildcards = true,
+                SubjectForm::Wildcard => {
+                    program.admits_wildcards = true;
+                    wildcards.push(subject.kind);
+                }
                 SubjectForm::Set(rel) => {
                     program.admits_sets = true;
                     program.sources.extend(schema.member_id(subject.kind, rel));
                 }
             }
         }
+        self.wildcards.append(&mut wildcards);
     }
 
     /// Notes which facts propose `to`, whose body (or a part of it that must hold) is `expr`.

@@ -1,20 +1,18 @@
 //! What answers before the engine stands, and what does after.
 
-use std::convert::Infallible;
 use std::future::ready;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::Request;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tower::Service;
 
-use super::routes::{Answer, Services};
+use super::routes::{Answer, Services, elsewhere};
+use super::{Peer, Serve};
 use crate::api::status;
 
 /// The services of an engine that may not stand yet: until then theirs is UNAVAILABLE, while
-/// health and reflection answer from the start. Cloned for every request: two counts.
+/// health and reflection answer from the start.
 #[derive(Clone)]
 pub(super) struct Gate {
     early: Routes,
@@ -37,23 +35,16 @@ impl Gate {
     }
 }
 
-impl Service<Request<Body>> for Gate {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
+impl Serve for Gate {
+    type Answer = Answer;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // tonic's services and its router are always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answer {
+    fn serve(&self, request: Request<Body>, peer: Peer) -> Answer {
         if let Some(all) = self.all.get() {
-            return all.call(request);
+            return all.serve(request, peer);
         }
         if request.uri().path().starts_with("/portcullis.") {
-            return Box::pin(ready(Ok(status::starting().into_http())));
+            return Box::pin(ready(status::starting().into_http()));
         }
-        Box::pin(self.early.call(request))
+        elsewhere(self.early.clone(), request)
     }
 }

@@ -1,11 +1,10 @@
 //! The layer around all services: deadlines, panics, and the one form of errors.
 
 use std::any::Any;
-use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,9 +15,8 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::server::NamedService;
-use tower::{Layer, Service};
 
+use super::{Peer, Serve};
 use crate::api::Deadline;
 use crate::api::status::{self, complete};
 
@@ -26,34 +24,25 @@ use crate::api::status::{self, complete};
 /// about the deadline (how far it came, what became of a write) still arrives.
 const MOST_MARGIN: Duration = Duration::from_millis(10);
 
-/// Puts a [`Guarded`] around a service.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Guard;
-
-impl<S> Layer<S> for Guard {
-    type Service = Guarded<S>;
-
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner }
-    }
-}
-
 /// A service whose answers always come in time, and as section 10 of the design has them.
 #[derive(Clone, Debug)]
 pub struct Guarded<S> {
     inner: S,
 }
 
-impl<S: NamedService> NamedService for Guarded<S> {
-    const NAME: &'static str = S::NAME;
+impl<S> Guarded<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self { inner }
+    }
 }
 
 pin_project! {
     /// An answer on its way, no later than its deadline; a panic on the way is an answer too.
-    /// Every request goes through here: nothing is boxed but the timer of a deadline.
+    /// Every request goes through here: nothing is boxed but the timer of what has to wait.
     pub struct Answer<F> {
         #[pin]
         called: Called<F>,
+        deadline: Option<Instant>,
         timer: Option<Pin<Box<Sleep>>>,
         path: Option<PathAndQuery>,
     }
@@ -69,22 +58,10 @@ pin_project! {
 
 type Panic = Box<dyn Any + Send>;
 
-impl<S> Service<Request<Body>> for Guarded<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: Into<tonic::codegen::StdError>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer<S::Future>;
+impl<S: Serve> Serve for Guarded<S> {
+    type Answer = Answer<S::Answer>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // tonic's services are always ready; were one not, `call` would answer with its error.
-        let _ = self.inner.poll_ready(context);
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn serve(&self, mut request: Request<Body>, peer: Peer) -> Self::Answer {
         let span = timeout(request.headers());
         let deadline = span.and_then(|span| Instant::now().checked_add(span));
         if let (Some(span), Some(deadline)) = (span, deadline) {
@@ -93,26 +70,23 @@ where
             request.extensions_mut().insert(Deadline(earlier));
         }
         let path = request.uri().path_and_query().cloned();
-        let called = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+        let called = match catch_unwind(AssertUnwindSafe(|| self.inner.serve(request, peer))) {
             Ok(future) => Called::Runs { future },
             Err(panic) => Called::Panicked { panic: Some(panic) },
         };
         Answer {
             called,
-            timer: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into()))),
+            deadline,
+            timer: None,
             path,
         }
     }
 }
 
-impl<F, E> Future for Answer<F>
-where
-    F: Future<Output = Result<Response<Body>, E>>,
-    E: Into<tonic::codegen::StdError>,
-{
-    type Output = Result<Response<Body>, Infallible>;
+impl<F: Future<Output = Response<Body>>> Future for Answer<F> {
+    type Output = Response<Body>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
         let this = self.project();
         let polled = match this.called.project() {
             CalledNow::Runs { future } => {
@@ -120,20 +94,21 @@ where
             }
             CalledNow::Panicked { panic } => panic.take().map_or(Poll::Pending, failed),
         };
-        let timer = this.timer.as_mut();
         let mut response = match polled {
-            Poll::Ready(Ok(response)) => response,
-            Poll::Ready(Err(error)) => Status::from_error(error.into()).into_http(),
-            Poll::Pending => match timer.map(|timer| timer.as_mut().poll(context)) {
-                Some(Poll::Ready(())) => status::deadline_exceeded().into_http(),
-                _ => return Poll::Pending,
-            },
+            Poll::Ready(response) => response,
+            Poll::Pending => {
+                let Some(deadline) = *this.deadline else {
+                    return Poll::Pending;
+                };
+                let sleep = || Box::pin(tokio::time::sleep_until(deadline.into()));
+                let timer = this.timer.get_or_insert_with(sleep);
+                ready!(timer.as_mut().poll(context));
+                status::deadline_exceeded().into_http()
+            }
         };
         let path = this.path.take();
         complete(response.headers_mut(), named(path.as_ref()));
-        Poll::Ready(Ok(
-            response.map(|inner| Body::new(GuardedBody { inner, path }))
-        ))
+        Poll::Ready(response.map(|inner| Body::new(GuardedBody { inner, path })))
     }
 }
 
@@ -141,8 +116,8 @@ where
     clippy::needless_pass_by_value,
     reason = "it is handed to whoever takes a panic by value"
 )]
-fn failed<E>(panic: Panic) -> Poll<Result<Response<Body>, E>> {
-    Poll::Ready(Ok(internal(&*panic).into_http()))
+fn failed(panic: Panic) -> Poll<Response<Body>> {
+    Poll::Ready(internal(&*panic).into_http())
 }
 
 fn named(path: Option<&PathAndQuery>) -> &str {
@@ -255,29 +230,44 @@ mod tests {
         }
     }
 
-    async fn panics(_: Request<Body>) -> Result<Response<Body>, Infallible> {
-        panic!("a fault to find")
+    type Boxed = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+    #[derive(Clone)]
+    struct Served(fn() -> Boxed);
+
+    impl Serve for Served {
+        type Answer = Boxed;
+
+        fn serve(&self, _: Request<Body>, _: Peer) -> Boxed {
+            (self.0)()
+        }
+    }
+
+    async fn answer(served: Served, timeout: Option<&'static str>) -> Status {
+        let mut request = Request::new(Body::empty());
+        if let Some(timeout) = timeout {
+            let timeout = http::HeaderValue::from_static(timeout);
+            request.headers_mut().insert("grpc-timeout", timeout);
+        }
+        let answer = Guarded::new(served).serve(request, None).await;
+        Status::from_header_map(answer.headers()).unwrap()
     }
 
     #[tokio::test]
     async fn a_panic_is_an_answer() {
-        let mut service = Guard.layer(tower::service_fn(panics));
-        let answer = service.call(Request::new(Body::empty())).await.unwrap();
-        let status = Status::from_header_map(answer.headers()).unwrap();
-        assert_eq!(status.code(), tonic::Code::Internal);
-        assert!(!status.details().is_empty());
+        let later = Served(|| Box::pin(async { panic!("a fault to find") }));
+        let at_once = Served(|| panic!("a fault to find"));
+        for served in [later, at_once] {
+            let status = answer(served, None).await;
+            assert_eq!(status.code(), tonic::Code::Internal);
+            assert!(!status.details().is_empty());
+        }
     }
 
     #[tokio::test]
     async fn what_takes_too_long_is_answered_at_its_deadline() {
-        let slow = |_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>();
-        let mut service = Guard.layer(tower::service_fn(slow));
-        let mut request = Request::new(Body::empty());
-        request
-            .headers_mut()
-            .insert("grpc-timeout", "20m".parse().unwrap());
-        let answer = service.call(request).await.unwrap();
-        let status = Status::from_header_map(answer.headers()).unwrap();
+        let slow = Served(|| Box::pin(std::future::pending()));
+        let status = answer(slow, Some("20m")).await;
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
         assert!(!status.details().is_empty());
     }

@@ -1,10 +1,12 @@
 //! All services of one engine, with health and reflection.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Request, Response};
 use tonic::body::Body;
-use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -12,9 +14,10 @@ use tonic_health::server::HealthService;
 use tonic_reflection::server::{Builder, Error};
 use tower::Service;
 
-use super::ServeOptions;
 use super::health::Health;
-use crate::api::{check, grant, lock, proto, role, schema, watch};
+use super::unary::{is_plain, unary};
+use super::{Peer, ServeOptions};
+use crate::api::{CameFrom, Deadline, check, grant, lock, proto, role, schema, watch};
 use crate::engine::Engine;
 
 /// The six services as they are registered.
@@ -31,8 +34,11 @@ pub(super) mod services {
 }
 
 /// Everything that answers. Our own services are found by their name alone: tonic's router costs
-/// as much as a check.
+/// as much as a check. So does its way from a body to a message and back, which the questions that
+/// are asked most do not go.
 pub(super) struct Services {
+    checks: Arc<check::Checks>,
+    max_message_bytes: usize,
     check: services::Check,
     grant: services::Grant,
     lock: services::Lock,
@@ -43,7 +49,7 @@ pub(super) struct Services {
 }
 
 /// An answer on its way.
-pub(super) type Answer = BoxFuture<Response<Body>, Infallible>;
+pub(super) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 impl Services {
     /// Everything.
@@ -53,13 +59,16 @@ impl Services {
         health: &Health,
     ) -> Result<Self, Error> {
         let most = options.max_message_bytes;
-        let check = services::Check::new(check::Checks::new(engine.clone()));
+        let checks = Arc::new(check::Checks::new(engine.clone()));
+        let check = services::Check::from_arc(Arc::clone(&checks));
         let grant = services::Grant::new(grant::Grants::new(engine.clone()));
         let lock = services::Lock::new(lock::Locks::new(engine.clone()));
         let role = services::Role::new(role::Roles::new(engine.clone()));
         let schema = services::Schema::new(schema::Schemas::new(engine.clone()));
         let watch = services::Watch::new(watch::Watches::new(engine.clone()));
         Ok(Self {
+            checks,
+            max_message_bytes: most,
             check: check.max_decoding_message_size(most),
             grant: grant.max_decoding_message_size(most),
             lock: lock.max_decoding_message_size(most),
@@ -71,19 +80,67 @@ impl Services {
     }
 
     /// Has the service answer that the request's path names.
-    pub(super) fn call(&self, request: Request<Body>) -> Answer {
+    pub(super) fn serve(&self, mut request: Request<Body>, peer: Peer) -> Answer {
         let path = request.uri().path();
-        let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        match name.map_or("", |(name, _)| name) {
-            services::Check::NAME => self.check.clone().call(request),
-            services::Grant::NAME => self.grant.clone().call(request),
-            services::Lock::NAME => self.lock.clone().call(request),
-            services::Role::NAME => self.role.clone().call(request),
-            services::Schema::NAME => self.schema.clone().call(request),
-            services::Watch::NAME => self.watch.clone().call(request),
-            _ => Box::pin(self.others.clone().call(request)),
+        let (name, method) = (path.strip_prefix('/'))
+            .and_then(|path| path.split_once('/'))
+            .unwrap_or_default();
+        match (name, method) {
+            (services::Check::NAME, "Check") if is_plain(request.headers()) => self.check(request),
+            (services::Check::NAME, "BatchCheck") if is_plain(request.headers()) => {
+                self.batch_check(request)
+            }
+            (services::Check::NAME, _) => elsewhere(self.check.clone(), request),
+            (services::Grant::NAME, _) => elsewhere(self.grant.clone(), request),
+            (services::Lock::NAME, _) => elsewhere(self.lock.clone(), request),
+            (services::Role::NAME, _) => elsewhere(self.role.clone(), request),
+            (services::Schema::NAME, _) => elsewhere(self.schema.clone(), request),
+            (services::Watch::NAME, _) => {
+                request.extensions_mut().insert(CameFrom(peer));
+                elsewhere(self.watch.clone(), request)
+            }
+            _ => elsewhere(self.others.clone(), request),
         }
     }
+
+    fn check(&self, request: Request<Body>) -> Answer {
+        let (checks, most) = (Arc::clone(&self.checks), self.max_message_bytes);
+        Box::pin(async move {
+            let deadline = deadline(&request);
+            unary(request.into_body(), most, |asked| {
+                checks.answer(asked, deadline)
+            })
+            .await
+        })
+    }
+
+    fn batch_check(&self, request: Request<Body>) -> Answer {
+        let (checks, most) = (Arc::clone(&self.checks), self.max_message_bytes);
+        Box::pin(async move {
+            let deadline = deadline(&request);
+            unary(request.into_body(), most, |asked| {
+                checks.answer_batch(asked, deadline)
+            })
+            .await
+        })
+    }
+}
+
+fn deadline(request: &Request<Body>) -> Option<Instant> {
+    request.extensions().get().map(|Deadline(at)| *at)
+}
+
+/// Has one of tonic's services answer, in a task of the request's own.
+pub(super) fn elsewhere<S>(mut service: S, request: Request<Body>) -> Answer
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+{
+    Box::pin(async move {
+        tokio::task::yield_now().await;
+        let Ok(response) = service.call(request).await;
+        response
+    })
 }
 
 /// What answers before there is an engine.

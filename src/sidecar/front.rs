@@ -22,7 +22,7 @@ use super::batches::BATCH_CHECK;
 use super::question::{Batch, Question};
 use super::wire;
 use crate::api::status::{Failure, reason};
-use crate::server::grpc_timeout;
+use crate::server::{Peer, Serve, grpc_timeout};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
@@ -51,16 +51,10 @@ impl Front {
     }
 }
 
-impl Service<Request<Body>> for Front {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answering;
+impl Serve for Front {
+    type Answer = Answering;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answering {
+    fn serve(&self, request: Request<Body>, _: Peer) -> Answering {
         let path = request.uri().path();
         let asked = match path {
             CHECK => Some(Asked::Check),
@@ -68,7 +62,11 @@ impl Service<Request<Body>> for Front {
             _ => None,
         };
         if path.starts_with(HEALTH) {
-            return Answering::Apart(self.0.health.clone().call(request));
+            let answer = self.0.health.clone().call(request);
+            return Answering::Apart(Box::pin(async move {
+                let Ok(response) = answer.await;
+                response
+            }));
         }
         let front = Arc::clone(&self.0);
         if let Some(asked) = asked {
@@ -85,7 +83,7 @@ impl Service<Request<Body>> for Front {
         Answering::Apart(Box::pin(async move {
             front.answers.counters.passed.add();
             let deadline = deadline(request.headers());
-            Ok(front.answers.upstream.pass(request, deadline).await)
+            front.answers.upstream.pass(request, deadline).await
         }))
     }
 }
@@ -98,15 +96,13 @@ impl Service<Request<Body>> for Front {
 )]
 pub(super) enum Answering {
     Reading(Option<Reading>),
-    Apart(Pin<Box<dyn Future<Output = Answered> + Send>>),
+    Apart(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
 }
 
-type Answered = Result<Response<Body>, Infallible>;
-
 impl Future for Answering {
-    type Output = Answered;
+    type Output = Response<Body>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
         let this = self.get_mut();
         loop {
             match this {
@@ -120,8 +116,8 @@ impl Future for Answering {
                         return Poll::Pending;
                     };
                     match whole.map(|()| read.hit()) {
-                        Err(status) => return Poll::Ready(Ok(status.into_http())),
-                        Ok(Ok(response)) => return Poll::Ready(Ok(response)),
+                        Err(status) => return Poll::Ready(status.into_http()),
+                        Ok(Ok(response)) => return Poll::Ready(response),
                         Ok(Err(missed)) => *this = Self::Apart(missed),
                     }
                 }
@@ -148,7 +144,7 @@ pub(super) struct Reading {
     rest: BytesMut,
 }
 
-type Missed = Pin<Box<dyn Future<Output = Answered> + Send>>;
+type Missed = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 impl Reading {
     /// Takes what has come of the body, up to its end.
@@ -212,7 +208,7 @@ impl Reading {
             None => None,
         };
         Err(Box::pin(async move {
-            Ok(elsewhere(&front.answers, parts, body, missed).await)
+            elsewhere(&front.answers, parts, body, missed).await
         }))
     }
 }

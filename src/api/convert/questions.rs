@@ -90,20 +90,28 @@ pub fn explain(from: proto::ExplainRequest) -> Result<(Asked, Consistency), Malf
     Ok((asked, consistency(at)?))
 }
 
-/// The items of a batch, each on its own: a malformed one fails alone.
+/// The items of a batch, each on its own: a malformed one fails alone. One by one, so that no
+/// more than one of them stands twice in memory.
 ///
 /// # Errors
 /// Where the consistency is malformed.
 pub fn batch(
     from: proto::BatchCheckRequest,
-) -> Result<(Vec<Result<Asked, Malformed>>, Consistency), Malformed> {
+) -> Result<
+    (
+        impl ExactSizeIterator<Item = Result<Asked, Malformed>>,
+        Consistency,
+    ),
+    Malformed,
+> {
     let proto::BatchCheckRequest {
         items,
         consistency: at,
         with_dependencies,
     } = from;
-    let items = items.into_iter().map(|from| item(from, with_dependencies));
-    Ok((items.collect(), consistency(at)?))
+    let at = consistency(at)?;
+    let items = items.into_iter();
+    Ok((items.map(move |from| item(from, with_dependencies)), at))
 }
 
 fn item(

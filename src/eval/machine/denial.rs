@@ -157,7 +157,10 @@ impl<'a> Machine<'a> {
         notes.goal = goal;
         let mut parts: Vec<Part> = Vec::new();
         if op == Op::Tuples {
-            parts.push((self.direct(notes, goal)?, Vec::new()));
+            parts.push((
+                self.direct(notes, goal, self.own_tuples(goal).0.as_ref())?,
+                Vec::new(),
+            ));
         }
         let (walked, all) = self.walked(notes, goal, op)?;
         let sign = match op {
@@ -279,7 +282,7 @@ pub(super) fn scratch<'a>(goal: Goal) -> Frame<'a> {
         entry: 0,
         goal,
         op: 0,
-        values: smallvec::SmallVec::new(),
+        base: 0,
         rests_on: Vec::new(),
         walk: None,
         guard: None,

@@ -1,26 +1,30 @@
-//! The values of a goal in progress, and what each rests on.
+//! The values of goals in progress, and what each rests on.
 
-use super::{Frame, Rest, Value};
+use super::goals::number;
+use super::{Frame, Machine, Rest, Value};
 
-impl Frame<'_> {
-    pub(super) fn begin(&self) -> u32 {
-        u32::try_from(self.rests_on.len()).unwrap_or(u32::MAX)
-    }
-
+impl Machine<'_> {
     pub(super) fn push(&mut self, value: Value, begin: u32) {
         self.values.push((value, begin));
     }
 
-    pub(super) fn top(&self) -> Value {
-        self.values
-            .last()
-            .map_or(Value::Denied, |(value, _)| *value)
+    /// The last value of the frame at hand.
+    pub(super) fn top(&self, frame: &Frame<'_>) -> Value {
+        let own = self.values.get(frame.base as usize..);
+        let last = own.and_then(<[_]>::last);
+        last.map_or(Value::Denied, |(value, _)| *value)
     }
 
     pub(super) fn pop_two(&mut self) -> ((Value, u32), (Value, u32)) {
         let b = self.values.pop().unwrap_or((Value::Denied, 0));
         let a = self.values.pop().unwrap_or((Value::Denied, 0));
         (a, b)
+    }
+}
+
+impl Frame<'_> {
+    pub(super) fn begin(&self) -> u32 {
+        number(self.rests_on.len())
     }
 
     pub(super) fn rest(&mut self, track: bool, rest: Rest) {

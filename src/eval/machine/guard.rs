@@ -14,7 +14,7 @@ use crate::tuple::Subject;
 
 use super::super::locks::{Held, climb_keys};
 use super::super::value::Value;
-use super::{Frame, Goal, Machine, Step, TooMuchWork, Unknown, earlier};
+use super::{Frame, Goal, Machine, Step, TooMuchWork, earlier, stand_in};
 
 /// The locks that a body still has to pass.
 pub(super) struct Guard<'a> {
@@ -48,7 +48,7 @@ impl<'a> Machine<'a> {
         frame: &mut Frame<'a>,
         mut delivered: Option<Value>,
     ) -> Result<Step, TooMuchWork> {
-        let body = frame.top();
+        let body = self.top(frame);
         let guard = match frame.guard.take() {
             Some(guard) => Some(guard),
             None => self.begin_guard(frame, body)?,
@@ -62,10 +62,10 @@ impl<'a> Machine<'a> {
                 None => match self.lets_pass(frame.goal.node, lock, except, guard.next) {
                     Pass::Known(value) => value,
                     Pass::Goal(goal) => match self.resolve(frame, goal, Sign::default())? {
-                        Some(value) => value,
-                        None => {
+                        Step::Done(value) => value,
+                        need @ Step::Need(..) => {
                             frame.guard = Some(guard);
-                            return Ok(Step::Need(goal, Sign::default()));
+                            return Ok(need);
                         }
                     },
                 },
@@ -235,14 +235,11 @@ impl<'a> Machine<'a> {
             return node;
         }
         let object = crate::tuple::ObjectRef::known(object.kind(), object.id());
-        let known = (self.unknown.iter()).position(|unknown| unknown.object == Some(object));
+        let known = (self.unknown.iter()).position(|unknown| *unknown == Some(object));
         let place = known.unwrap_or_else(|| {
-            self.unknown.push(Unknown {
-                hash: index.object_hash(kind, object.id()),
-                object: Some(object),
-            });
+            self.unknown.push(Some(object));
             self.unknown.len() - 1
         });
-        Unknown::node(place)
+        stand_in(place)
     }
 }

@@ -5,7 +5,7 @@ use crate::schema::RelId;
 use crate::tuple::ObjectRef;
 
 use super::super::dependencies::subjects_key;
-use super::{Machine, Rest, Unknown};
+use super::{Machine, Rest, Unknown, number};
 
 impl<'a> Machine<'a> {
     pub(super) fn subjects_key(&self, node: NodeId, relation: RelId) -> u64 {
@@ -19,14 +19,17 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn hash(&self, node: NodeId) -> u64 {
+        let index = self.ground.index;
         match self.unknown(node) {
-            Some(unknown) => unknown.hash,
-            None => self.ground.index.hash_of(node),
+            Some(object) => object.map_or(0, |object| {
+                object_hash(index.seed(), object.kind(), object.id())
+            }),
+            None => index.hash_of(node),
         }
     }
 
-    fn unknown(&self, node: NodeId) -> Option<&Unknown<'a>> {
-        self.unknown.get((u32::MAX - node.0) as usize)
+    fn unknown(&self, node: NodeId) -> Option<Unknown<'a>> {
+        self.unknown.get((u32::MAX - node.0) as usize).copied()
     }
 
     pub(super) fn is_unknown(&self, node: NodeId) -> bool {
@@ -35,25 +38,24 @@ impl<'a> Machine<'a> {
 
     /// What an object is called that the index does not know.
     pub(super) fn unknown_name(&self, node: NodeId) -> Option<ObjectRef<'a>> {
-        self.unknown(node).and_then(|unknown| unknown.object)
+        self.unknown(node).flatten()
     }
 
     /// The keys that the value of the root rests on, sorted, each once.
     pub(in crate::eval) fn dependencies(&self) -> Vec<u64> {
         let mut keys = Vec::new();
-        let mut seen = vec![false; self.entries.len()];
+        let mut seen = vec![false; self.goals.len()];
         let mut absent = vec![false; self.closures.len()];
         let mut open = vec![0_u32];
         if let Some(rests) = &self.denial {
             // That a denial is one of locks rests on all that was evaluated.
-            let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-            open.extend(1..entries);
+            open.extend(1..number(self.goals.len()));
             for rest in rests {
                 self.take_rest(*rest, &mut open, &mut absent, &mut keys);
             }
         }
         while let Some(place) = open.pop() {
-            let Some(entry) = self.entries.get(place as usize) else {
+            let Some(entry) = self.goals.get(place) else {
                 continue;
             };
             match seen.get_mut(place as usize) {

@@ -44,13 +44,10 @@ impl Assumed {
 impl Machine<'_> {
     /// The well-founded value of a goal that was left undecided; `None` where it has none.
     pub(super) fn well_founded(&mut self, root: Goal) -> Result<Option<Value>, TooMuchWork> {
-        let before = (
-            std::mem::take(&mut self.entries),
-            std::mem::take(&mut self.places),
-        );
+        let before = std::mem::take(&mut self.goals);
         let bounds = self.bounds(root);
         self.assumed = None;
-        (self.entries, self.places) = before;
+        self.goals = before;
         let (low, high) = bounds?;
         Ok((level(low) == level(high)).then_some(low))
     }
@@ -83,8 +80,7 @@ impl Machine<'_> {
         own: Values,
         low: bool,
     ) -> Result<Values, TooMuchWork> {
-        self.entries.clear();
-        self.places.clear();
+        self.goals.clear();
         self.assumed = Some(Assumed {
             other,
             own,

@@ -1,6 +1,6 @@
 //! What the tuples of one relation say, without its subject sets.
 
-use crate::index::Restriction;
+use crate::index::{Group, Restriction};
 use crate::schema::program::Sign;
 use crate::schema::{CaveatId, RelId};
 use crate::tuple::Context;
@@ -36,11 +36,31 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What the tuples of a relation say without its subject sets.
+    /// The tuples of a relation among which the subject itself would stand, and whether there may
+    /// be subject sets.
+    pub(super) fn own_tuples(&self, goal: Goal) -> (Option<Group<'a>>, bool) {
+        let relation = self.ground.schema.member(goal.member).rel;
+        let (mut own, mut sets) = (None, false);
+        for group in self.ground.index.subject_groups(goal.node, relation) {
+            sets |= group.subject_relation != RelId::NONE;
+            if self.is_own(&group) {
+                own = Some(group);
+            }
+        }
+        (own, sets)
+    }
+
+    pub(super) fn is_own(&self, group: &Group<'a>) -> bool {
+        group.kind == self.who.kind && group.subject_relation == self.who.relation
+    }
+
+    /// What the tuples of a relation say without its subject sets; `own` are those among which
+    /// the subject would stand.
     pub(super) fn direct(
         &mut self,
         frame: &mut Frame<'a>,
         goal: Goal,
+        own: Option<&Group<'a>>,
     ) -> Result<Value, TooMuchWork> {
         let program = self.ground.programs.get(goal.member);
         let relation = self.ground.schema.member(goal.member).rel;
@@ -53,7 +73,8 @@ impl<'a> Machine<'a> {
         }
         let mut value = Value::Denied;
         self.spend(1)?;
-        if let Some(edge) = index.find(goal.node, relation, self.who.node, self.who.relation) {
+        let edge = own.and_then(|own| index.find_in(own, goal.node, self.who.node));
+        if let Some(edge) = edge {
             value = self.tuple(edge.restriction)?;
             if value == Value::Allowed {
                 let key = self.track.then(|| self.membership_key(goal));
@@ -65,7 +86,9 @@ impl<'a> Machine<'a> {
             && let Some(wildcard) = self.who.wildcard
         {
             self.spend(1)?;
-            if let Some(edge) = index.find(goal.node, relation, wildcard, RelId::NONE) {
+            // It stands among those of the subject's own type.
+            let edge = own.and_then(|own| index.find_in(own, goal.node, wildcard));
+            if let Some(edge) = edge {
                 let other = self.tuple(edge.restriction)?;
                 value = self.causes.or(value, other);
             }

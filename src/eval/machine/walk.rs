@@ -22,14 +22,14 @@ const SHORT: usize = 2;
 const CHUNK: usize = 32;
 
 /// Lists of tuples, each with what is asked of the objects there.
-pub(super) type Groups<'a> = SmallVec<[(Group<'a>, MemberId); 4]>;
+pub(super) type Groups<'a> = SmallVec<[(Group<'a>, MemberId); 2]>;
 
 /// The objects behind a relation's sets or an arrow, one after the other.
 pub(super) struct Walk<'a> {
     groups: Groups<'a>,
     at: usize,
     after: Option<NodeId>,
-    pending: SmallVec<[Target<'a>; 4]>,
+    pending: SmallVec<[Target<'a>; 2]>,
     /// What the tuple that led to the object in evaluation says.
     tuple: Value,
     target: Option<NodeId>,
@@ -56,6 +56,15 @@ enum Way {
     Backward(MemberId),
     /// Over the sites of roles, whose keys are noted as they are met.
     Roles,
+}
+
+/// How an instruction over tuples begins.
+enum Begun<'a> {
+    /// There is nothing to walk over.
+    Done(Value),
+    /// There is one object, and its value is the instruction's.
+    One(Goal, Sign),
+    Walk(Box<Walk<'a>>),
 }
 
 /// Which sites a walk counts.
@@ -98,12 +107,29 @@ impl<'a> Walk<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Begins a walk; `Err` is the value where there is nothing to walk.
-    pub(super) fn begin_walk(
+    /// Runs an instruction over tuples until it is done or needs another goal. Whoever is given a
+    /// value without a walk had needed the one goal that there was.
+    pub(super) fn over_tuples(
         &mut self,
         frame: &mut Frame<'a>,
         op: Op,
-    ) -> Result<Result<Box<Walk<'a>>, Value>, TooMuchWork> {
+        delivered: Option<Value>,
+    ) -> Result<Step, TooMuchWork> {
+        if frame.walk.is_none() {
+            if let Some(value) = delivered {
+                return Ok(Step::Done(value));
+            }
+            match self.begin_walk(frame, op)? {
+                Begun::Done(value) => return Ok(Step::Done(value)),
+                Begun::One(goal, sign) => return self.resolve(frame, goal, sign),
+                Begun::Walk(walk) => frame.walk = Some(walk),
+            }
+        }
+        self.walk(frame, delivered)
+    }
+
+    /// Begins a walk, where there is something to walk over.
+    fn begin_walk(&mut self, frame: &mut Frame<'a>, op: Op) -> Result<Begun<'a>, TooMuchWork> {
         let begin = frame.begin();
         let (goal, ground) = (frame.goal, self.ground);
         let mut groups = Groups::new();
@@ -124,7 +150,7 @@ impl<'a> Machine<'a> {
                         // Nobody has it there, so `.all` over an object of that type is denied.
                         None if all && self.any_live(&group)? => {
                             self.absent(frame, Way::Forward(relation), false);
-                            return Ok(Err(Value::Denied));
+                            return Ok(Begun::Done(Value::Denied));
                         }
                         None => {}
                     }
@@ -153,12 +179,12 @@ impl<'a> Machine<'a> {
                 Way::Roles
             }
             _ => {
-                acc = self.direct(frame, goal)?;
-                if acc == Value::Allowed || !ground.programs.get(goal.member).admits_sets {
-                    return Ok(Err(acc));
-                }
                 let relation = ground.schema.member(goal.member).rel;
+                let mut own = None;
                 for group in ground.index.subject_groups(goal.node, relation) {
+                    if self.is_own(&group) {
+                        own = Some(group);
+                    }
                     if group.subject_relation == RelId::NONE {
                         continue;
                     }
@@ -168,14 +194,24 @@ impl<'a> Machine<'a> {
                         groups.push((group, member));
                     }
                 }
+                acc = self.direct(frame, goal, own.as_ref())?;
+                if acc == Value::Allowed || !ground.programs.get(goal.member).admits_sets {
+                    return Ok(Begun::Done(acc));
+                }
                 Way::Forward(relation)
             }
         };
         if groups.is_empty() {
             self.absent(frame, how, matches!(op, Op::Tuples));
-            return Ok(Err(acc));
+            return Ok(Begun::Done(acc));
         }
-        Ok(Ok(Box::new(Walk {
+        if let ([(group, member)], Value::Denied, None) = (groups.as_slice(), acc, &sites)
+            && let Some(goal) = self.only_goal(frame.goal, group, *member, walk_sign)
+        {
+            self.spend(1)?;
+            return Ok(Begun::One(goal, walk_sign));
+        }
+        Ok(Begun::Walk(Box::new(Walk {
             groups,
             at: 0,
             after: None,
@@ -192,6 +228,19 @@ impl<'a> Machine<'a> {
             mark: begin,
             spent_at: self.work,
         })))
+    }
+
+    /// What is asked of the one object behind the tuples of a group, where its value is that of
+    /// the whole: there is nothing to join it with, and nothing to note.
+    fn only_goal(
+        &self,
+        from: Goal,
+        group: &Group<'a>,
+        member: MemberId,
+        sign: Sign,
+    ) -> Option<Goal> {
+        let edge = group.sole().filter(|edge| edge.restriction.is_none())?;
+        (!self.track).then(|| self.call(from, edge.node, member, sign))
     }
 
     /// The object of a goal and what it inherits roles of a block from, once a question.
@@ -366,11 +415,10 @@ impl<'a> Machine<'a> {
             }
             let goal = self.call(frame.goal, target.node, target.member, walk.sign);
             match self.resolve(frame, goal, walk.sign)? {
-                Some(value) => delivered = Some(value),
-                None => {
-                    let sign = walk.sign;
+                Step::Done(value) => delivered = Some(value),
+                need @ Step::Need(..) => {
                     frame.walk = Some(walk);
-                    return Ok(Step::Need(goal, sign));
+                    return Ok(need);
                 }
             }
         }

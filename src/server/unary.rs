@@ -1,0 +1,168 @@
+//! Calls of one message each way, by the shortest way from body to body.
+//!
+//! Hides how a message lies in a body. tonic's own way to the same end copies the message into a
+//! buffer of 8 KiB and puts six boxes around it and its answer, which costs as much as the check.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::{Body as _, Frame};
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::api::status::{Failure, reason};
+
+/// A flag and a length stand before each message.
+const HEADER: usize = 5;
+
+/// Whether nothing is said about the messages that needs tonic.
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
+    let encoding = headers.get("grpc-encoding");
+    encoding.is_none_or(|encoding| encoding == "identity")
+}
+
+/// Reads the one message of `body`, of at most so many bytes, and sends what is made of it.
+pub(super) async fn unary<Q, A, F>(
+    body: Body,
+    most: usize,
+    answer: impl FnOnce(Q) -> F,
+) -> Response<Body>
+where
+    Q: Message + Default,
+    A: Message,
+    F: Future<Output = Result<A, Status>>,
+{
+    let answered = match read(body, most).await {
+        Ok(question) => answer(question).await,
+        Err(status) => Err(status),
+    };
+    match answered {
+        Ok(answer) => response(framed(&answer)),
+        Err(status) => status.into_http(),
+    }
+}
+
+async fn read<Q: Message + Default>(body: Body, most: usize) -> Result<Q, Status> {
+    let message = message(body, most).await?;
+    Q::decode(message).map_err(|error| malformed(error.to_string()))
+}
+
+fn malformed(problem: impl Into<String>) -> Status {
+    Failure::new(reason::MALFORMED_REQUEST, problem).into()
+}
+
+/// The first message of a body, which is read to its end. One that comes in one piece, as most
+/// do, is not copied.
+async fn message(mut body: Body, most: usize) -> Result<Bytes, Status> {
+    let mut pieces = BytesMut::new();
+    let mut message = None;
+    while let Some(frame) = next(&mut body).await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if message.is_some() {
+            continue;
+        }
+        if pieces.is_empty() && is_whole(&data, most)? {
+            message = Some(data);
+            continue;
+        }
+        pieces.extend_from_slice(&data);
+        if is_whole(&pieces, most)? {
+            message = Some(pieces.split().freeze());
+        }
+    }
+    match message {
+        Some(framed) => Ok(framed.slice(HEADER..length(&framed))),
+        None if pieces.is_empty() => Err(malformed("the request has no message")),
+        None => Err(malformed("the request ends within its message")),
+    }
+}
+
+async fn next(body: &mut Body) -> Option<Result<Frame<Bytes>, Status>> {
+    if body.is_end_stream() {
+        return None;
+    }
+    poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+}
+
+/// Whether a message stands at the beginning of `bytes`, and all of it.
+fn is_whole(bytes: &[u8], most: usize) -> Result<bool, Status> {
+    let compressed = bytes.first().copied().unwrap_or(0);
+    if compressed != 0 {
+        return Err(malformed(format!(
+            "the message has the flag {compressed}, and no grpc-encoding says what that means"
+        )));
+    }
+    let (end, limit) = (length(bytes), most.saturating_add(HEADER));
+    if end > limit {
+        let size = end - HEADER;
+        let message = format!("the request has {size} bytes, and at most {most} are taken");
+        return Err(Failure::new(reason::TOO_LARGE, message).into());
+    }
+    Ok(bytes.len() >= end)
+}
+
+/// Where the message at the beginning of `bytes` ends, as far as its own length is there.
+fn length(bytes: &[u8]) -> usize {
+    let length = bytes.get(1..HEADER).and_then(|length| length.first_chunk());
+    let length = length.map_or(0, |length| u32::from_be_bytes(*length));
+    HEADER.saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut body = BytesMut::with_capacity(HEADER + length);
+    body.put_u8(0);
+    body.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message.encode_raw(&mut body);
+    body.freeze()
+}
+
+fn response(body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::new(Whole::new(body)));
+    let grpc = HeaderValue::from_static("application/grpc");
+    (response.headers_mut()).insert(http::header::CONTENT_TYPE, grpc);
+    response
+}
+
+/// A body that is there at once, with the trailers of success. It does not tell its size: hyper
+/// would put that into a header.
+struct Whole {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Whole {
+    fn new(data: Bytes) -> Self {
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        Self {
+            data: Some(data),
+            trailers: Some(trailers),
+        }
+    }
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = self.data.take().map(Frame::data);
+        let frame = data.or_else(|| self.trailers.take().map(Frame::trailers));
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+}
