@@ -581,6 +581,27 @@ fn flags_come_from_a_file_where_nobody_says_them() {
 }
 
 #[test]
+fn roles_go_out_and_come_in_with_their_assignments() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let server = Server::start(&["--memory"]);
+    for name in ["all.jsonl", "all.yaml"] {
+        let file = path(name);
+        server.check(&format!("export {file}"), 0, "exported ");
+        // Again where it came from, and where nothing is.
+        server.check(
+            &format!("import {file} --check-first"),
+            0,
+            "with a schema, ",
+        );
+        let other = Server::start(&["--memory", "--template", "none"]);
+        other.check(&format!("import {file} --check-first"), 0, "roles");
+        other.check("check user:rob deploy environment:prod", 0, "ALLOWED");
+    }
+    server.check(&format!("test {}", path("all.yaml")), 0, "");
+}
+
+#[test]
 fn the_bench_loads_its_world_and_asks_it() {
     let server = Server::start(&["--memory", "--template", "none"]);
     server.check(

@@ -19,8 +19,9 @@ use crate::engine::{Engine, Export, Import, ImportError};
 
 /// How many messages wait for the writer. Each is at most as large as any message.
 const PIECES: usize = 16;
-/// How many messages wait for a slow client.
-const ANSWERS: usize = 16;
+/// How many messages wait for a slow client. Each is up to a megabyte before it is encoded, and
+/// clients that never read may be many.
+const ANSWERS: usize = 2;
 /// Tuples of one message of an export, and about how many bytes.
 const TUPLES: usize = 1_000;
 const BYTES: usize = 256 << 10;

@@ -85,11 +85,9 @@ impl Export {
             });
             if revision.is_empty() {
                 format.begin(out, &message)?;
-                let (roles, locks) = (message.roles.len(), message.locks.len());
-                if format != Format::Json && roles + locks > 0 {
-                    eprintln!(
-                        "{roles} roles and {locks} locks are left out: --format json has them"
-                    );
+                let left_out = format.leaves_out(&message);
+                if !left_out.is_empty() {
+                    eprintln!("{left_out} left out: --format json has them");
                 }
                 revision = message.revision;
             }

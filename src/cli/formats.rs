@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 use super::read_file;
 use crate::api::convert::values;
 use crate::api::proto;
+use crate::schema::{Names, Schema};
 use crate::time::TimestampError;
 use crate::tuple::{CaveatRef, MalformedReference, ObjectRef, SubjectRef, Tuple};
-use crate::validation::ValidationFile;
+use crate::validation::{Placed, StatedRole, ValidationFile};
 
 /// How a file says tuples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -126,8 +127,8 @@ impl Format {
         }))
     }
 
-    /// Begins a file with what an export begins with; only JSON lines have a place for roles and
-    /// locks.
+    /// Begins a file with what an export begins with; only JSON lines have a place for locks, and
+    /// lines of tuples have none for roles.
     pub(super) fn begin(
         self,
         out: &mut dyn Write,
@@ -160,8 +161,26 @@ impl Format {
                 for _ in 1..ends {
                     writeln!(out)?;
                 }
+                if !first.roles.is_empty() {
+                    writeln!(out, "roles:")?;
+                }
+                for role in &first.roles {
+                    // What is written for JSON is read as YAML.
+                    let told = json!({ "title": role.title, "permissions": role.permissions });
+                    writeln!(out, "  {}: {told}", json!(role.role))?;
+                }
                 writeln!(out, "relationships: |-")
             }
+        }
+    }
+
+    /// What of an export's beginning has no place in a file of this format.
+    pub(super) fn leaves_out(self, first: &proto::ExportResponse) -> String {
+        let (roles, locks) = (first.roles.len(), first.locks.len());
+        match (self, roles, locks) {
+            (Self::Json, ..) | (Self::Spicedb, _, 0) | (Self::Tuples, 0, 0) => String::new(),
+            (Self::Spicedb, ..) | (Self::Tuples, 0, _) => format!("{locks} locks are"),
+            (Self::Tuples, ..) => format!("{roles} roles and {locks} locks are"),
         }
     }
 
@@ -449,7 +468,12 @@ fn validation_file(path: &Path, text: &str) -> anyhow::Result<Vec<Item>> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let read = |name: &str| read_file(&folder.join(name)).map_err(|error| error.to_string());
     let file = ValidationFile::parse(text, &read)?;
+    let roles = match file.roles.as_slice() {
+        [] => Vec::new(),
+        roles => stated(roles, &file.schema)?,
+    };
     let mut items = vec![Item::Schema(file.schema)];
+    items.extend(roles);
     items.extend(file.tuples.into_iter().map(|placed| {
         let begin = placed.column.saturating_sub(1) as usize;
         let written = format!("{:begin$}{}", "", placed.value);
@@ -457,6 +481,29 @@ fn validation_file(path: &Path, text: &str) -> anyhow::Result<Vec<Item>> {
         Item::Tuple(Box::new(placed.value), place)
     }));
     Ok(items)
+}
+
+/// A file's roles; whose they are says its schema. One that does not compile is refused by whoever
+/// it is given to, in its own words.
+fn stated(roles: &[Placed<StatedRole>], schema: &str) -> anyhow::Result<Vec<Item>> {
+    let Ok(compiled) = Schema::compile(schema, &Names::default()) else {
+        return Ok(Vec::new());
+    };
+    let roles = roles.iter().map(|placed| {
+        let wanted = (placed.value.wanted(&compiled.schema)).map_err(|message| Bad {
+            line: placed.line,
+            column: placed.column,
+            message,
+        })?;
+        Ok(Item::Role(Box::new(proto::Role {
+            role: placed.value.role.to_string(),
+            owner: wanted.owner.to_string(),
+            title: wanted.title.to_string(),
+            permissions: wanted.permissions.iter().map(ToString::to_string).collect(),
+            builtin: false,
+        })))
+    });
+    roles.collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::api::proto::schema_service_client::SchemaServiceClient;
 use crate::api::proto::{self, grant_service_client::GrantServiceClient};
 use crate::eval::caveats::check_context;
 use crate::schema::{Names, Schema};
-use crate::tuple::Tuple;
+use crate::tuple::{RoleRef, Tuple};
 use crate::validation::Problem;
 
 /// Imports tuples, and a schema where the file has one.
@@ -355,7 +355,11 @@ fn standing(client: &Client) -> anyhow::Result<String> {
 }
 
 fn fits(schema: &Schema, tuple: &Tuple, place: &Place) -> Result<(), Bad> {
-    (schema.admit(tuple)).map_err(|problem| place.bad(problem.field(), problem.to_string()))?;
+    let admitted = match RoleRef::of_relation(&tuple.relation) {
+        None => schema.admit(tuple).map(drop),
+        Some(_) => schema.admit_assignment(tuple).map(drop),
+    };
+    admitted.map_err(|problem| place.bad(problem.field(), problem.to_string()))?;
     let Some(caveat) = &tuple.caveat else {
         return Ok(());
     };
