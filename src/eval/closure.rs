@@ -308,15 +308,18 @@ impl<'a> Closure<'a> {
 
     fn push(&mut self, fact: Fact) {
         let place = self.next_place();
+        let few = place as usize == FEW;
+        if place as usize >= FEW
+            && let Some(member) = fact.member
+        {
+            self.places.insert((fact.node, member), place);
+        }
         self.facts.push(fact);
-        let from = match self.facts.len() - 1 {
-            FEW => 0,
-            more if more > FEW => more,
-            _ => return,
-        };
-        let news = self.facts.iter().zip(0..=place).skip(from);
-        let news = news.filter_map(|(fact, place)| Some(((fact.node, fact.member?), place)));
-        self.places.extend(news);
+        if few {
+            let all = self.facts.iter().zip(0..place);
+            let named = all.filter_map(|(fact, place)| Some(((fact.node, fact.member?), place)));
+            self.places.extend(named);
+        }
     }
 
     fn seed(&mut self, node: NodeId) {
