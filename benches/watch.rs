@@ -3,7 +3,8 @@
 //! `cargo bench --bench watch` starts the server as a process of its own, in memory. Watchers and
 //! writers share this process and its processors with it, so that each figure holds the clients'
 //! work too, but for CPU and memory, which are the server's alone. `-- --short` takes a few
-//! seconds; `-- --unread 1000000` writes so many commits, on disk, past a watcher that never reads.
+//! seconds, `-- receipt`, `-- barrier` and `-- idle` are parts; `-- --unread 1000000` writes so many
+//! commits, on disk, past a watcher that never reads.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +23,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use portcullis::api::proto;
+use portcullis::sidecar::cache::Size;
+use portcullis::sidecar::{Sidecar, SidecarOptions};
 use proto::grant_service_client::GrantServiceClient;
 use proto::schema_service_client::SchemaServiceClient;
 use proto::watch_changes_response::Event;
@@ -66,6 +69,9 @@ fn main() {
             waits: 1_000,
         },
     };
+    let parts = ["receipt", "barrier", "idle"];
+    let named = std::env::args().any(|word| parts.contains(&word.as_str()));
+    let wanted = |part: &str| !named || std::env::args().any(|word| word == part);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -77,9 +83,15 @@ fn main() {
         return runtime.block_on(unread(count.parse().unwrap()));
     }
     runtime.block_on(async {
-        receipt(&plan).await;
-        barrier(&plan).await;
-        idle(&plan).await;
+        if wanted("receipt") {
+            receipt(&plan).await;
+        }
+        if wanted("barrier") {
+            barrier(&plan).await;
+        }
+        if wanted("idle") {
+            idle(&plan).await;
+        }
     });
 }
 
@@ -253,10 +265,10 @@ async fn barrier(plan: &Plan) {
         }
         line(what, spans.into_iter());
     }
-    caches.iter().for_each(JoinHandle::abort);
+    drop(caches);
 }
 
-/// Caches that hold a lease and have nothing to do.
+/// Sidecars that hold a lease and have nothing to do.
 async fn idle(plan: &Plan) {
     let server = Server::start().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -266,57 +278,37 @@ async fn idle(plan: &Plan) {
         caches.push(cache(&server, &format!("cache-{number}")).await);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (cpu, begun) = (server.cpu(), Instant::now());
+    let granted = || -> u64 { caches.iter().map(|one| one.counters().leases.get()).sum() };
+    let (cpu, acks, begun) = (server.cpu(), granted(), Instant::now());
     tokio::time::sleep(plan.span).await;
-    let cpu = (server.cpu() - cpu) / begun.elapsed().as_secs_f64() * 100.0;
+    let span = begun.elapsed().as_secs_f64();
+    let cpu = (server.cpu() - cpu) / span * 100.0;
+    let rate = (granted() - acks) as f64 / span;
+    let held = caches
+        .iter()
+        .filter(|one| !one.readings().lease_left().is_zero());
+    assert_eq!(held.count(), plan.idle, "a lease has run out");
     let memory = (server.memory() - before) / 1_024.0;
     println!(
-        "{} idle caches, a connection and two acknowledgements a second each: \
+        "{} idle sidecars, {rate:.0} acknowledgements a second: \
          server CPU {cpu:.1} % of a core, {memory:.0} MiB",
         plan.idle
     );
-    caches.iter().for_each(JoinHandle::abort);
+    drop(caches);
 }
 
-/// A cache that acknowledges each commit that asks for it, and every half second.
-async fn cache(server: &Server, watcher_id: &str) -> JoinHandle<()> {
-    let mut watches = WatchServiceClient::new(server.connect().await);
-    let request = proto::WatchChangesRequest {
-        invalidations_only: true,
-        watcher_id: watcher_id.to_owned(),
-        ..proto::WatchChangesRequest::default()
+/// A sidecar, as it is but for the size of its cache, which follows the server and has a lease.
+async fn cache(server: &Server, watcher_id: &str) -> Sidecar {
+    let mut options = SidecarOptions::new(server.uri.parse().unwrap(), watcher_id);
+    options.size = Size {
+        bytes: 1 << 20,
+        slots: 1 << 10,
     };
-    let mut stream = watches.watch_changes(request).await.unwrap().into_inner();
-    let Some(Event::Hello(hello)) = stream.message().await.unwrap().unwrap().event else {
-        panic!("no hello");
-    };
-    let mut ack = proto::AckChangesRequest {
-        watcher_id: watcher_id.to_owned(),
-        revision: hello.revision,
-        session: hello.session,
-    };
-    watches.ack_changes(ack.clone()).await.unwrap();
-    tokio::spawn(async move {
-        let mut clock = tokio::time::interval(Duration::from_millis(500));
-        loop {
-            let hurry = tokio::select! {
-                _ = clock.tick() => true,
-                message = stream.message() => match message {
-                    Ok(Some(message)) => match message.event {
-                        Some(Event::Commit(commit)) => {
-                            ack.revision = commit.revision;
-                            commit.ack_now
-                        }
-                        _ => false,
-                    },
-                    _ => return,
-                },
-            };
-            if hurry {
-                watches.ack_changes(ack.clone()).await.unwrap();
-            }
-        }
-    })
+    let sidecar = Sidecar::start(options);
+    while sidecar.readings().lease_left().is_zero() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    sidecar
 }
 
 fn grant(number: u64, reason: &str, wait: Option<i64>) -> proto::GrantRequest {

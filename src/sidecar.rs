@@ -32,6 +32,8 @@ pub mod generation;
 
 pub mod lease;
 
+pub mod rhythm;
+
 mod answers;
 
 mod batches;

@@ -76,3 +76,23 @@ counters! {
     /// Hits that were asked again upstream, and were not: a defect.
     differences,
 }
+
+impl Counters {
+    /// Questions and batches that a cache is there for.
+    pub(super) fn asked(&self) -> u64 {
+        let Self {
+            hits,
+            absent,
+            changed,
+            behind,
+            over,
+            unleased,
+            batch_hits,
+            batch_misses,
+            ..
+        } = self;
+        let found = [hits, absent, changed, behind, over, unleased];
+        let batches = [batch_hits, batch_misses];
+        found.iter().chain(&batches).map(|count| count.get()).sum()
+    }
+}

@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::follower::{Broken, Follower, Step};
 use super::lease::Granted;
+use super::rhythm::{Rhythm, Use};
 use super::upstream::Upstream;
 use crate::api::proto;
 use crate::api::proto::watch_service_client::WatchServiceClient;
@@ -25,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const HELLO: Duration = Duration::from_secs(5);
 /// How long it may say nothing, at least, whatever the interval of its heartbeats.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How often is acknowledged at least and at most.
-const ACK_SPAN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long an acknowledgement may take to be answered, at least.
+const ACK: Duration = Duration::from_secs(1);
 
 /// Who the sidecar is, and what it works with.
 #[derive(Clone, Debug)]
@@ -143,22 +144,42 @@ impl Link {
         }
     }
 
-    /// Acknowledges, one at a time.
+    /// Acknowledges, one at a time: at once when woken, else in the rhythm of the lease.
     async fn acknowledge(
         &self,
         session: &str,
         lease: Duration,
         wake: &Notify,
     ) -> std::convert::Infallible {
-        let span = (lease / 6).clamp(ACK_SPAN.0, ACK_SPAN.1);
+        let rhythm = Rhythm::of(lease);
         let mut client = WatchServiceClient::new(self.upstream.link());
         loop {
-            let sent = Instant::now();
+            let (sent, last) = (Instant::now(), self.used());
             self.acknowledge_once(&mut client, session, lease).await;
             tokio::select! {
                 () = wake.notified() => {}
-                () = tokio::time::sleep_until(sent + span) => {}
+                () = self.due(rhythm, sent, last) => {}
             }
+        }
+    }
+
+    /// Until an acknowledgement is due after the `last` one.
+    async fn due(&self, rhythm: Rhythm, sent: Instant, last: Use) {
+        let mut look = sent;
+        loop {
+            look += rhythm.look();
+            tokio::time::sleep_until(look).await;
+            let left = self.clock.now().until(self.cache.generation().end());
+            if rhythm.is_due(last, self.used(), left) {
+                return;
+            }
+        }
+    }
+
+    fn used(&self) -> Use {
+        Use {
+            asked: self.counters.asked(),
+            applied: self.cache.generation().applied(),
         }
     }
 
@@ -183,7 +204,7 @@ impl Link {
         };
         // After what it acknowledges was read, and before it is on its way.
         let sent = self.clock.now();
-        let patience = lease.clamp(ACK_SPAN.1, HELLO);
+        let patience = lease.clamp(ACK, HELLO);
         match timeout(patience, client.ack_changes(request)).await {
             Ok(Ok(reply)) => {
                 let granted = granted(reply.into_inner(), epoch);

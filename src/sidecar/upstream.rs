@@ -28,8 +28,9 @@ use crate::api::status::{self, Failure, reason};
 
 /// How long a connection may take to stand, and a call to be answered while none does.
 const CONNECT: Duration = Duration::from_secs(1);
-/// How often the other end is asked whether it is there, and how long it may take to say so.
-const KEEPALIVE: Duration = Duration::from_secs(2);
+/// After how long without a word the other end is asked whether it is there, and how long it may
+/// take to say so. More than lies between two acknowledgements of a cache that nobody asks.
+const KEEPALIVE: Duration = Duration::from_millis(2_500);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most bytes of an answer: a batch with all its keys is larger than what clients send.
 const MOST_ANSWER: usize = 64 << 20;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use portcullis::revision::{Epoch, Revision, Token};
 use portcullis::sidecar::cache::Stale;
 use portcullis::sidecar::follower::{Broken, Step};
+use portcullis::sidecar::rhythm::Rhythm;
 
-use crate::server::MS;
+use crate::server::{LEASE, MS};
 use crate::world::{Got, World, commit_event};
 
 const CHANGED: Got = Got::Stale(Stale::Changed);
@@ -668,4 +669,43 @@ fn clocks_of_different_speed() {
         world.pass(1);
     }
     assert_eq!(world.ask(0, 0), UNLEASED);
+}
+
+#[test]
+fn a_cache_that_nobody_asks_keeps_its_lease_with_few_acks() {
+    let check = |asks: bool, commits: bool, fails: &dyn Fn(u32) -> bool, most: u32| {
+        let mut world = warm(&["a"]);
+        let look = Rhythm::of(Duration::from_nanos(LEASE)).look();
+        let mut tried = 0;
+        for _ in 0..60 {
+            for _ in 0..look.as_millis() {
+                world.pass(1);
+                let end = world.nodes[0].cache.generation().end();
+                assert!(world.clock(0).is_before(end), "after {tried} acks");
+            }
+            if asks {
+                assert_eq!(world.ask(0, 0), world.right(0));
+            }
+            if commits {
+                world.commit(&[1]);
+                world.deliver_all(0);
+            }
+            if world.is_due(0) {
+                tried += 1;
+                world.ack_send(0);
+                match fails(tried) {
+                    true => world.nodes[0].acks.clear(),
+                    false => drop(world.ack_arrives(0, 0)),
+                }
+                world.ack_returns(0);
+            }
+        }
+        assert_eq!(tried, most, "{asks} {commits}");
+    };
+    // Thirty seconds of leases of three.
+    check(false, false, &|_| false, 15);
+    check(true, false, &|_| false, 60);
+    check(false, true, &|_| false, 60);
+    // One in two fails, and is repeated at the next look.
+    check(false, false, &|number| number % 2 == 1, 24);
 }

@@ -59,11 +59,14 @@ fn run(seed: u64) -> crate::world::Seen {
         world.nodes[node].rate = 993 + dice.below(15) as u64;
         world.join(node);
     }
+    // As a sidecar does it, or at any time.
+    let in_rhythm = seed % 2 == 1;
     for _ in 0..STEPS {
         let node = dice.below(world.nodes.len());
         match dice.below(100) {
             0..30 => ask(&mut world, &mut dice, node),
             30..48 => fill(&mut world, &mut dice, node),
+            48..64 if in_rhythm && !world.is_due(node) && world.nodes[node].acks.is_empty() => {}
             48..64 => ack(&mut world, &mut dice, node),
             64..78 => stream(&mut world, &mut dice, node),
             78..88 => write(&mut world, &mut dice),

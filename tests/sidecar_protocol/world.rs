@@ -12,6 +12,7 @@ use portcullis::sidecar::entry::{AsKey, Asked, Entry, Key};
 use portcullis::sidecar::follower::{Broken, Follower, Step};
 use portcullis::sidecar::generation::Generation;
 use portcullis::sidecar::lease::Granted;
+use portcullis::sidecar::rhythm::{Rhythm, Use};
 
 use crate::server::{LEASE, MS, QUESTIONS, Server, State, Stream, keys};
 
@@ -64,6 +65,18 @@ pub struct Node {
     /// How many thousandths of a true second its boot clock runs a second.
     pub rate: u64,
     pub wall: i64,
+    /// How many questions it was asked, and its use when it acknowledged last.
+    asked: u64,
+    last: Option<Use>,
+}
+
+impl Node {
+    fn used(&self) -> Use {
+        Use {
+            asked: self.asked,
+            applied: self.cache.generation().applied(),
+        }
+    }
 }
 
 impl Reader {
@@ -270,6 +283,16 @@ impl World {
 
     // Acknowledgements.
 
+    /// Whether a sidecar would acknowledge, if it looked now.
+    pub fn is_due(&self, node: usize) -> bool {
+        let here = &self.nodes[node];
+        let left = self.clock(node).until(here.cache.generation().end());
+        let last = here.last;
+        last.is_none_or(|last| {
+            Rhythm::of(Duration::from_nanos(LEASE)).is_due(last, here.used(), left)
+        })
+    }
+
     pub fn ack_send(&mut self, node: usize) -> bool {
         let sent = self.clock(node);
         let here = &mut self.nodes[node];
@@ -277,6 +300,7 @@ impl World {
         let (Some(session), Some(epoch)) = (here.session.clone(), generation.epoch()) else {
             return false;
         };
+        here.last = Some(here.used());
         here.acks.push(AckFlight {
             applied: Token {
                 revision: generation.applied(),
@@ -384,6 +408,7 @@ impl World {
 
     /// All at once.
     pub fn ask(&mut self, node: usize, question: usize) -> Got {
+        self.nodes[node].asked += 1;
         let mut reader = self.arrive(node, question);
         match self.judge(node, &mut reader) {
             Some(got) => got,
@@ -517,6 +542,8 @@ impl Node {
             readers: Vec::new(),
             rate: 1_000,
             wall: 0,
+            asked: 0,
+            last: None,
         }
     }
 }
