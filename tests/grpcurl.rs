@@ -106,7 +106,10 @@ impl Server {
 
     /// Starts the sidecar that a line of the README starts, and waits until it passes calls on.
     fn sidecar(&self, folder: &Path, line: &str) -> Self {
-        let (_, address) = line.split_once("--listen ").expect("it says where");
+        let (_, behind) = line.split_once("--listen ").expect("it says where");
+        let address = behind.split(' ').next().unwrap_or_default();
+        // Any port will do for its metrics.
+        let line = line.replace("127.0.0.1:9465", "127.0.0.1:0");
         let mut shell = self.shell(folder, &format!("exec {line}"));
         let silent = shell.stdout(Stdio::null()).stderr(Stdio::null());
         let sidecar = Self {
