@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::index::{Edge, Group, NodeId};
+use crate::schema::MemberId;
 use crate::time::Timestamp;
 
 use super::machine::standing;
@@ -22,6 +23,8 @@ pub(super) struct Last<'a> {
     pub sure: bool,
     /// Whether being a candidate rests on a grant, not on a restriction.
     pub proposed: bool,
+    /// What such a tuple surely gives on its other side, be that enough or not.
+    pub gives: Option<MemberId>,
 }
 
 /// A node that may have to be named.
@@ -30,6 +33,8 @@ pub(super) struct Candidate {
     pub node: NodeId,
     pub sure: bool,
     pub proposed: bool,
+    /// A part of what is asked, which the search has found to be allowed there.
+    pub has: Option<MemberId>,
 }
 
 /// Candidates, ascending by node, each once.
@@ -130,6 +135,7 @@ impl Iterator for Candidates<'_> {
             node,
             sure: false,
             proposed: false,
+            has: None,
         };
         while let Some(one) = self.known.get(self.at).filter(|one| one.node == node) {
             next.sure |= one.sure;
@@ -143,7 +149,9 @@ impl Iterator for Candidates<'_> {
             if let Some(road) = self.roads.get_mut(place)
                 && let Some(edge) = road.ahead.pop()
             {
-                next.sure |= road.last.sure && standing(edge.restriction, self.now).1;
+                let plain = standing(edge.restriction, self.now).1;
+                next.sure |= road.last.sure && plain;
+                next.has = next.has.or(road.last.gives.filter(|_| plain));
                 next.proposed |= road.last.proposed;
             }
             self.look(place);

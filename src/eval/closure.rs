@@ -159,6 +159,9 @@ pub(super) struct Closure<'a> {
     pub spent: u64,
     /// The first end of a tuple that was read.
     pub ends: Option<Timestamp>,
+    /// How many facts were looked at to find or note others: time that no bound counts.
+    #[cfg(test)]
+    looked: std::cell::Cell<usize>,
 }
 
 /// Which types have relations that lead on in a search, by the subjects that these admit: of a type,
@@ -250,6 +253,8 @@ impl<'a> Closure<'a> {
             last: Vec::new(),
             spent: 0,
             ends: None,
+            #[cfg(test)]
+            looked: std::cell::Cell::default(),
         };
         closure.seed(who.node);
         if let Some(wildcard) = who.wildcard {
@@ -282,6 +287,7 @@ impl<'a> Closure<'a> {
             node: fact.node,
             sure: fact.sure,
             proposed: true,
+            has: None,
         });
         (found.collect(), self.last)
     }
@@ -301,9 +307,17 @@ impl<'a> Closure<'a> {
         if self.facts.len() > FEW {
             return self.places.get(&(node, member)).copied();
         }
-        let same = |fact: &Fact| fact.node == node && fact.member == Some(member);
-        let place = self.facts.iter().position(same)?;
-        u32::try_from(place).ok()
+        let mut facts = self.noted();
+        let found = facts.find(|(fact, _)| fact.node == node && fact.member == Some(member));
+        found.map(|(_, place)| place)
+    }
+
+    /// The facts one by one, each with its place: there must be few of them, or this is done once.
+    fn noted(&self) -> impl Iterator<Item = (&Fact, u32)> {
+        let facts = self.facts.iter().zip(0..);
+        #[cfg(test)]
+        let facts = facts.inspect(|_| self.looked.set(self.looked.get() + 1));
+        facts
     }
 
     fn push(&mut self, fact: Fact) {
@@ -316,8 +330,9 @@ impl<'a> Closure<'a> {
         }
         self.facts.push(fact);
         if few {
-            let all = self.facts.iter().zip(0..place);
+            let all = self.noted();
             let named = all.filter_map(|(fact, place)| Some(((fact.node, fact.member?), place)));
+            let named: Vec<_> = named.collect();
             self.places.extend(named);
         }
     }
@@ -462,23 +477,28 @@ impl<'a> Closure<'a> {
         if let Some(to) = ground.schema.member_id(group.kind, group.relation)
             && self.feeds.has(to)
         {
-            self.road(group, to, sure, Step::Up);
+            let road = Road {
+                group,
+                to,
+                sure,
+                step: Step::Up,
+            };
+            self.road(ground, road);
         }
     }
 
-    fn road(&mut self, group: Group<'a>, to: MemberId, sure: bool, step: Step) {
+    fn road(&mut self, ground: Ground<'a>, road: Road<'a>) {
+        let Road {
+            group, to, sure, ..
+        } = road;
         match self.finals.filter(|finals| finals.kinds.has(to)) {
             Some(finals) => self.last.push(Last {
                 group,
                 sure: sure && finals.sure.has(to) && !self.blockable,
                 proposed: true,
+                gives: (sure && (self.free || !ground.may_block(to))).then_some(to),
             }),
-            None => self.roads.push(Road {
-                group,
-                to,
-                sure,
-                step,
-            }),
+            None => self.roads.push(road),
         }
     }
 
@@ -486,7 +506,13 @@ impl<'a> Closure<'a> {
         for way in &ground.programs.get(from).arrows {
             let via = ground.schema.member(way.via);
             if via.rel == group.relation && via.owner == group.kind && self.feeds.has(way.to) {
-                self.road(group, way.to, sure && way.sure, Step::Up);
+                let road = Road {
+                    group,
+                    to: way.to,
+                    sure: sure && way.sure,
+                    step: Step::Up,
+                };
+                self.road(ground, road);
             }
         }
     }
@@ -513,7 +539,13 @@ impl<'a> Closure<'a> {
             let kind = ground.schema.member(way.to).owner;
             for group in ground.index.subject_groups(node, via) {
                 if group.kind == kind {
-                    self.road(group, way.to, sure && way.sure, Step::Down(via));
+                    let road = Road {
+                        group,
+                        to: way.to,
+                        sure: sure && way.sure,
+                        step: Step::Down(via),
+                    };
+                    self.road(ground, road);
                 }
             }
         }
@@ -629,3 +661,6 @@ impl<'a> Closure<'a> {
         &self.facts[place as usize]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,7 @@ impl<'a> Expansion<'a> {
             node,
             sure,
             proposed: !self.whole,
+            has: None,
         });
     }
 
@@ -303,6 +304,7 @@ impl<'a> Expansion<'a> {
                     group,
                     sure,
                     proposed: !self.whole,
+                    gives: None,
                 });
             }
             if set != RelId::NONE

@@ -226,6 +226,7 @@ impl<'a> ResourceList<'a> {
                 node,
                 sure: false,
                 proposed: true,
+                has: None,
             }),
             None => {
                 self.after = Some(NodeId(last - 1));
@@ -264,6 +265,7 @@ impl<'a> ResourceList<'a> {
             node,
             sure: false,
             proposed: true,
+            has: None,
         };
         Some(right.map(candidate).collect())
     }
@@ -300,6 +302,9 @@ impl<'a> ResourceList<'a> {
         }
         if lies == Value::Denied || candidate.sure {
             return Ok(lies);
+        }
+        if let Some(member) = candidate.has {
+            self.machine.learn(candidate.node, member);
         }
         let has = self.machine.evaluate(candidate.node, self.member)?;
         Ok(self.machine.causes.and(lies, has))

@@ -202,6 +202,7 @@ impl<'a> SubjectList<'a> {
                     node: NO_SUBJECT,
                     sure: false,
                     proposed: true,
+                    has: None,
                 };
                 self.everybody = Some(self.judge(nobody)?);
             }

@@ -286,6 +286,17 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Takes in what a search has found: the subject has `member` on `node`, locks applied.
+    pub fn learn(&mut self, node: NodeId, member: MemberId) {
+        let place = self.goals.find_or_add(Goal {
+            node,
+            member,
+            odd: false,
+            free: false,
+        });
+        self.goals.at(place).status = Status::Final(Value::Allowed);
+    }
+
     /// Tuple reads since the last question began.
     pub fn work(&self) -> u64 {
         self.work
