@@ -19,16 +19,18 @@ pub(super) fn path(directory: &Path, revision: Revision) -> PathBuf {
     directory.join(format!("{:020}.checkpoint", revision.0))
 }
 
-/// Writes a file, durable and verified; its length and digest.
+/// Writes a file, durable and verified; its length and digest. Calls `rest` again and again, with
+/// nothing left for the disk to do.
 pub(super) fn write(
     directory: &Path,
     revision: Revision,
     content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    rest: &mut dyn FnMut(),
 ) -> Result<(u64, u128), StoreError> {
     fs::create_dir_all(directory).map_err(StoreError::io("creating", directory))?;
     let path = path(directory, revision);
     let aside = path.with_extension("writing");
-    let written = write_synced(&aside, content).map_err(StoreError::io("writing", &aside))?;
+    let written = write_synced(&aside, content, rest).map_err(StoreError::io("writing", &aside))?;
     fs::rename(&aside, &path).map_err(StoreError::io("renaming to", &path))?;
     sync_directory(directory)?;
     let found = digest_file(&path)?;
@@ -42,12 +44,14 @@ pub(super) fn write(
 fn write_synced(
     path: &Path,
     content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+    rest: &mut dyn FnMut(),
 ) -> io::Result<(u64, u128)> {
     let mut writer = Digesting {
-        file: BufWriter::with_capacity(1 << 18, File::create(path)?),
+        file: BufWriter::with_capacity(1 << 16, File::create(path)?),
         hash: xxhash_rust::xxh3::Xxh3::new(),
         length: 0,
         synced: 0,
+        rest,
     };
     content(&mut writer)?;
     writer.flush()?;
@@ -55,19 +59,21 @@ fn write_synced(
     Ok((writer.length, writer.hash.digest128()))
 }
 
-/// So much is written before it is synced: a disk that has all of a file to write at once keeps
-/// the log's own syncs waiting.
-const UNSYNCED: u64 = 4 << 20;
+/// So much is written before it is synced: a log's own sync that comes along waits for it.
+const UNSYNCED: u64 = 256 << 10;
 
-struct Digesting {
+struct Digesting<'a> {
     file: BufWriter<File>,
     hash: xxhash_rust::xxh3::Xxh3,
     length: u64,
     synced: u64,
+    rest: &'a mut dyn FnMut(),
 }
 
-impl Write for Digesting {
+impl Write for Digesting<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = usize::try_from(UNSYNCED - (self.length - self.synced)).unwrap_or(usize::MAX);
+        let bytes = bytes.get(..left).unwrap_or(bytes);
         self.file.write_all(bytes)?;
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
@@ -75,6 +81,7 @@ impl Write for Digesting {
             self.file.flush()?;
             self.file.get_ref().sync_data()?;
             self.synced = self.length;
+            (self.rest)();
         }
         Ok(bytes.len())
     }

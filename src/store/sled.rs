@@ -4,6 +4,7 @@
 
 mod log;
 mod open;
+mod pace;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use self::log::{Changes, Log};
 use self::open::Opened;
+use self::pace::Pace;
 use super::codec::{Entry, Kept, Writer, encode_commit};
 use super::directory::{self, Directory};
 use super::head::{HeadFile, Phase};
@@ -223,7 +225,10 @@ impl Store for SledStore {
         if named.last().is_some_and(|last| last.position == position) {
             return Ok(());
         }
-        let (length, digest) = checkpoint::write(&directory, position.revision, write)?;
+        let mut pace = Pace::new(&self.sequence);
+        let mut rest = || pace.rest();
+        let written = checkpoint::write(&directory, position.revision, write, &mut rest);
+        let (length, digest) = written?;
         let kept = Kept {
             position,
             time,
@@ -256,7 +261,8 @@ impl Store for SledStore {
         let new = log.position(up_to)?;
         // HEAD must not be found to name what is gone.
         self.head.set(|_| {})?;
-        log.trim(self.writer(), start, new)
+        let mut pace = Pace::new(&self.sequence);
+        log.trim(self.writer(), start, new, &mut || pace.rest())
     }
 
     fn note_lease(&self, longest: Duration) -> Result<(), StoreError> {

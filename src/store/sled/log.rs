@@ -25,6 +25,8 @@ use crate::store::{Position, StoreError};
 
 const PIECE: usize = 8 << 10;
 const CACHE_BYTES: u64 = 32 << 20;
+/// So many records are removed at a time: sled writes nothing else meanwhile.
+const TRIMMED: u64 = 256;
 
 const CHECKPOINT: u8 = b'c';
 const GENESIS: u8 = b'g';
@@ -127,12 +129,14 @@ impl Log {
         (self.file.sync_data()).map_err(StoreError::io("syncing", &self.name))
     }
 
-    /// Removes the commits up to this one, and says where the log starts now.
+    /// Removes the commits up to this one, and says where the log starts now. Calls `rest` again and
+    /// again, so that others can write in between.
     pub(super) fn trim(
         &self,
         writer: Writer,
         old: Position,
         new: Position,
+        rest: &mut dyn FnMut(),
     ) -> Result<(), StoreError> {
         // The new start is durable before anything is gone: what is left of the removed is not
         // looked at, and removed by the next trim.
@@ -146,9 +150,10 @@ impl Log {
         for item in self.scan(key(COMMIT, Revision(0))..key(COMMIT, new.revision.next()))? {
             old.remove(item?.0);
             count += 1;
-            if count % 10_000 == 0 {
+            if count % TRIMMED == 0 {
                 let batch = std::mem::take(&mut old);
                 guarded(&self.name, "trimming", || db.apply_batch(batch))?;
+                rest();
             }
         }
         guarded(&self.name, "trimming", || db.apply_batch(old))?;
