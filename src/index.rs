@@ -20,6 +20,7 @@ use crate::tuple::{CaveatRef, Context, ObjectRef, SubjectRef, Tuple};
 
 mod base;
 mod bulk;
+mod compact;
 mod delta;
 mod entries;
 mod file;

@@ -95,6 +95,28 @@ impl World {
         self.index = Index::read_from(&mut &bytes[..]).unwrap();
     }
 
+    /// Removes all tuples of some documents for good: of each but one of `kept`.
+    fn forget(&mut self, kept: u64) {
+        self.revision += 1;
+        let gone: Vec<_> = (self.model.keys().copied())
+            .filter(|(doc, _)| doc % kept != 0)
+            .collect();
+        let named: Vec<_> = (gone.iter())
+            .map(|(doc, user)| (format!("d{doc}"), format!("u{user}")))
+            .collect();
+        let list: Vec<Edit<'_>> = (named.iter())
+            .map(|(doc, user)| Edit {
+                resource: (DOC, doc),
+                relation: READER,
+                subject: (USER, user),
+                subject_relation: RelId::NONE,
+                op: Op::Remove,
+            })
+            .collect();
+        self.index = self.index.apply(&list, Revision(self.revision));
+        self.model.retain(|(doc, _), _| doc % kept == 0);
+    }
+
     fn agree(&self) {
         let index = &self.index;
         assert_eq!(index.tuple_count(), self.model.len() as u64);
@@ -170,4 +192,26 @@ fn a_large_index_is_a_map() {
         world.reload();
         world.agree();
     }
+}
+
+/// What no tuple names any more is left behind by the next start; until then it stays.
+#[test]
+fn dead_nodes_end_with_a_restart_where_they_are_many() {
+    let mut world = World::new(7);
+    world.commit(20_000);
+    let all = world.index.node_bound();
+    world.forget(50);
+    world.merge(0);
+    assert_eq!(world.index.node_bound(), all);
+    world.reload();
+    world.agree();
+    assert!(world.index.node(DOC, "d1").is_none());
+    assert!(world.index.node_bound() < all / 3);
+    // It goes on as any other: old names come back, and few that die stay.
+    world.commit(5_000);
+    world.agree();
+    world.forget(2_990);
+    world.merge(3);
+    world.reload();
+    world.agree();
 }

@@ -1,4 +1,7 @@
-//! Where a list goes on: opaque text that pins revision, instant and what was asked for.
+//! Where a list goes on: opaque text that pins revision, instant and what was asked for. Places in
+//! lists are numbers of one process's index: no cursor outlives the process that gave it out.
+
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +14,14 @@ use crate::tuple::TupleFilter;
 use super::EngineError;
 
 /// Grows with every change of the form.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// Tells this process from those before it.
+static PROCESS: LazyLock<[u8; 4]> = LazyLock::new(|| {
+    getrandom::u32()
+        .unwrap_or_else(|_| std::process::id())
+        .to_le_bytes()
+});
 
 /// A place in a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +39,11 @@ impl Cursor {
         let malformed = |problem| EngineError::MalformedCursor { problem };
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let bytes = bytes.ok_or(malformed("is none that this server gave out"))?;
-        let (cursor, hash) = read(&bytes).ok_or(malformed("is none that this server gave out"))?;
+        let read = read(&bytes).ok_or(malformed("is none that this server gave out"))?;
+        let (cursor, process, hash) = read;
+        if process != *PROCESS {
+            return Err(malformed("is of before a restart"));
+        }
         match hash == request {
             true => Ok(cursor),
             false => Err(malformed(
@@ -40,7 +54,9 @@ impl Cursor {
 
     /// The opaque text, good for requests of this hash.
     pub(super) fn text(&self, request: u64) -> String {
-        let mut bytes = vec![VERSION];
+        let mut bytes = Vec::with_capacity(64);
+        bytes.push(VERSION);
+        bytes.extend(*PROCESS);
         bytes.extend(self.token.revision.0.to_le_bytes());
         bytes.extend(self.token.epoch.0.to_le_bytes());
         bytes.extend(self.instant.seconds().to_le_bytes());
@@ -57,8 +73,9 @@ pub(super) fn filter_hash(filter: &TupleFilter) -> u64 {
     xxh3_64(format!("{filter:?}").as_bytes())
 }
 
-fn read(bytes: &[u8]) -> Option<(Cursor, u64)> {
+fn read(bytes: &[u8]) -> Option<(Cursor, [u8; 4], u64)> {
     let (version, bytes) = bytes.split_first()?;
+    let (process, bytes) = bytes.split_first_chunk()?;
     let (revision, bytes) = bytes.split_first_chunk()?;
     let (epoch, bytes) = bytes.split_first_chunk()?;
     let (seconds, bytes) = bytes.split_first_chunk()?;
@@ -72,5 +89,5 @@ fn read(bytes: &[u8]) -> Option<(Cursor, u64)> {
         instant: Timestamp::new(i64::from_le_bytes(*seconds), u32::from_le_bytes(*nanos))?,
         after: after.try_into().ok()?,
     };
-    (*version == VERSION).then_some((cursor, u64::from_le_bytes(*hash)))
+    (*version == VERSION).then_some((cursor, *process, u64::from_le_bytes(*hash)))
 }

@@ -13,6 +13,7 @@ use crate::time::Timestamp;
 use crate::tuple::{Context, TupleFilter};
 
 use super::base::{Nodes, Side};
+use super::compact::compact;
 use super::group::Head;
 use super::segment::{Base, Segment};
 use super::shapes::{Shape, Shapes};
@@ -84,9 +85,11 @@ impl Index {
         let lists = [header.types, header.relations, header.caveats];
         let names = Names::from_lists(&lists).ok_or_else(|| damaged("a name stands twice"))?;
         let mut index = Self::new(header.seed).with_names(Arc::new(names));
+        let bases: io::Result<Vec<Base>> = (0..SEGMENTS).map(|_| read_base(input)).collect();
+        let mut bases = bases?;
+        compact(&mut bases);
         let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(SEGMENTS);
-        for place in 0..SEGMENTS {
-            let base = read_base(input)?;
+        for (place, base) in bases.into_iter().enumerate() {
             index.tuples += base.forward.targets.len() as u64 - index.links(&base.forward);
             index.note_expiries(place, &base);
             index.sites.note(&index.names, place, &base);
