@@ -13,6 +13,10 @@ pub mod status;
 
 mod bulk;
 
+pub(crate) mod frames;
+
+mod outbox;
+
 pub mod check;
 
 pub mod grant;

@@ -40,6 +40,7 @@ mod rows;
 mod schema;
 mod snapshots;
 mod states;
+mod streams;
 mod watching;
 
 pub use self::checks::Batch;
@@ -48,8 +49,9 @@ pub use self::error::{EngineError, OpenError};
 pub use self::export::Export;
 pub use self::held::RolesHeld;
 pub use self::import::{Import, ImportError};
-pub use self::lists::{ListQuestion, ListRow, ListRows};
+pub use self::lists::{ListQuestion, ListRequest, ListRow, ListRows, Pack};
 pub use self::rows::{TupleRow, TupleRows};
+pub use self::streams::StreamTurn;
 pub use self::watching::{
     Acknowledged, Changes, Hello, ResetCause, SnapshotPiece, WatchEvent, WatchOptions, Watcher,
 };
@@ -89,6 +91,8 @@ pub struct EngineOptions {
     pub snapshots: usize,
     /// How long one is kept of which nothing is read.
     pub snapshot_patience: Duration,
+    /// The most lists, reads of tuples, exports and imports that are open at the same time.
+    pub streams: usize,
 }
 
 impl Default for EngineOptions {
@@ -108,6 +112,7 @@ impl Default for EngineOptions {
             heartbeat: Duration::from_secs(10),
             snapshots: 8,
             snapshot_patience: Duration::from_secs(60),
+            streams: 1_000,
         }
     }
 }
@@ -146,6 +151,9 @@ struct Inner {
     snapshots: Arc<Semaphore>,
     most_snapshots: usize,
     snapshot_patience: Duration,
+    /// One permit for each stream of answers, watchers apart.
+    streams: Arc<Semaphore>,
+    most_streams: usize,
     counts: Counts,
 }
 
@@ -236,6 +244,8 @@ impl Engine {
                 snapshots: Arc::new(Semaphore::new(options.snapshots)),
                 most_snapshots: options.snapshots,
                 snapshot_patience: options.snapshot_patience,
+                streams: Arc::new(Semaphore::new(options.streams)),
+                most_streams: options.streams,
                 counts,
             }),
         })

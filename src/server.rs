@@ -23,6 +23,8 @@ mod listen;
 
 mod routes;
 
+mod streamed;
+
 mod unary;
 
 pub(crate) use connections::{Connections, Peer, Serve};

@@ -13,21 +13,21 @@ use tonic::{Status, Streaming};
 use super::convert::bulk::{First, Piece, Stop, piece};
 use super::convert::changes::{held_lock, role};
 use super::convert::to_tuple;
+use super::outbox::{Outbox, Outgoing, Over};
 use super::proto;
-use super::status::{Failure, Shape, reason, write_failure};
-use crate::engine::{Engine, Export, Import, ImportError};
+use super::status::{Failure, Shape, write_failure};
+use crate::engine::{Engine, Export, Import, ImportError, StreamTurn};
 
 /// How many messages wait for the writer. Each is at most as large as any message.
 const PIECES: usize = 16;
-/// How many messages wait for a slow client. Each is up to a megabyte before it is encoded, and
-/// clients that never read may be many.
-const ANSWERS: usize = 2;
-/// Tuples of one message of an export, and about how many bytes.
-const TUPLES: usize = 1_000;
-const BYTES: usize = 256 << 10;
+/// How many messages wait for a slow client.
+const ANSWERS: usize = 1;
+/// About how many bytes a message of an export has: clients that never read may be many, and each
+/// costs a few of them. Tuples that are fetched at a time.
+const BYTES: usize = 32 << 10;
+const TUPLES: usize = 500;
 
 pub(super) type Imported = Result<proto::ImportResponse, Status>;
-pub(super) type Exported = Result<proto::ExportResponse, Status>;
 
 /// Takes the stream in; the answers come as batches are committed.
 pub(super) fn import(
@@ -215,31 +215,15 @@ fn standing(position: u64) -> String {
 }
 
 /// Sends the export, at the client's pace.
-pub(super) fn export(export: Export, deadline: Option<Instant>) -> mpsc::Receiver<Exported> {
-    let (sender, receiver) = mpsc::channel(ANSWERS);
-    tokio::spawn(async move {
-        let sent = async {
-            if let Err(failure) = send(export, &sender).await {
-                drop(sender.send(Err(failure.into())).await);
-            }
-        };
-        let Some(deadline) = deadline else {
-            return sent.await;
-        };
-        if tokio::time::timeout_at(deadline.into(), sent)
-            .await
-            .is_err()
-        {
-            let message = "the deadline passed before all was sent";
-            let failure = Failure::new(reason::DEADLINE_EXCEEDED, message);
-            // A client that has gone, or does not read, knows its deadline itself.
-            let _ = sender.try_send(Err(failure.into()));
-        }
-    });
-    receiver
+pub(super) fn export(
+    export: Export,
+    turn: StreamTurn,
+    deadline: Option<Instant>,
+) -> Outgoing<proto::ExportResponse> {
+    Outgoing::of(turn, ANSWERS, deadline, |out| send(export, out))
 }
 
-async fn send(mut export: Export, sender: &mpsc::Sender<Exported>) -> Result<(), Failure> {
+async fn send(mut export: Export, out: Outbox<proto::ExportResponse>) -> Result<(), Over> {
     let (roles, schema) = export.roles();
     let mut message = proto::ExportResponse {
         roles: roles.map(|record| role(record, Some(schema))).collect(),
@@ -261,20 +245,15 @@ async fn send(mut export: Export, sender: &mpsc::Sender<Exported>) -> Result<(),
             if bytes < BYTES {
                 continue;
             }
-            let full = std::mem::take(&mut message);
-            if sender.send(Ok(full)).await.is_err() {
-                return Ok(());
-            }
+            out.send(std::mem::take(&mut message)).await?;
             message.revision.clone_from(&revision);
             bytes = 0;
         }
         let unsent = !message.tuples.is_empty() || !message.schema.is_empty();
         if over && unsent {
-            // Whoever has gone needs no end.
-            drop(sender.send(Ok(message)).await);
-            return Ok(());
+            return out.send(message).await;
         }
-        if over || sender.is_closed() {
+        if over || out.is_closed() {
             return Ok(());
         }
     }

@@ -5,17 +5,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use std::vec::IntoIter;
 
+use bytes::Bytes;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::convert::questions::Asked;
 use super::convert::{Malformed, answers, explanations, lists, questions};
-use super::deadline;
 use super::proto::batch_check_response::{self as batch, result::Outcome};
 use super::proto::list_permissions_response as entries;
 use super::proto::{self, check_service_server as server};
 use super::status::{Failure, check_failure};
-use crate::engine::{Batch, Engine, ListRow, ListRows};
+use super::{deadline, frames};
+use crate::engine::{Batch, Engine, ListRequest, ListRow, ListRows, Pack};
 use crate::eval::PermissionEntry;
 use crate::revision::Token;
 use crate::time::Timestamp;
@@ -67,6 +68,45 @@ impl Checks {
             results,
             revision: batch.token().to_string(),
         })
+    }
+
+    /// Lists the resources on which a subject has a permission.
+    ///
+    /// # Errors
+    /// As the one map of errors has them; the stream may end with one, too.
+    pub async fn resources(
+        &self,
+        request: proto::ListResourcesRequest,
+        deadline: Option<Instant>,
+    ) -> Result<EncodedRows, Status> {
+        let wanted = lists::resources(request);
+        let rows = self.list(wanted, encoded_resources, deadline).await?;
+        Ok(EncodedRows(rows))
+    }
+
+    /// Lists the subjects that have a permission on a resource.
+    ///
+    /// # Errors
+    /// As the one map of errors has them; the stream may end with one, too.
+    pub async fn subjects(
+        &self,
+        request: proto::ListSubjectsRequest,
+        deadline: Option<Instant>,
+    ) -> Result<EncodedRows, Status> {
+        let wanted = lists::subjects(request);
+        let rows = self.list(wanted, encoded_subjects, deadline).await?;
+        Ok(EncodedRows(rows))
+    }
+
+    async fn list<T: Send + 'static>(
+        &self,
+        wanted: Result<ListRequest, Malformed>,
+        pack: Pack<T>,
+        deadline: Option<Instant>,
+    ) -> Result<ListRows<T>, Status> {
+        let wanted = wanted.map_err(Failure::from)?;
+        let rows = self.engine.list_packed(wanted, pack, deadline).await;
+        Ok(rows.map_err(Failure::from)?)
     }
 
     /// What becomes of an item: a malformed one is not asked, and fails alone.
@@ -133,9 +173,9 @@ impl server::CheckService for Checks {
         request: Request<proto::ListResourcesRequest>,
     ) -> Result<Response<Self::ListResourcesStream>, Status> {
         let deadline = deadline(&request);
-        let wanted = lists::resources(request.into_inner()).map_err(Failure::from)?;
-        let rows = self.list(wanted, deadline).await?;
-        Ok(Response::new(ListStream::new(rows, answers::resource_row)))
+        let wanted = lists::resources(request.into_inner());
+        let rows = self.list(wanted, resources, deadline).await?;
+        Ok(Response::new(ListStream::new(rows)))
     }
 
     type ListSubjectsStream = ListStream<proto::ListSubjectsResponse>;
@@ -145,9 +185,9 @@ impl server::CheckService for Checks {
         request: Request<proto::ListSubjectsRequest>,
     ) -> Result<Response<Self::ListSubjectsStream>, Status> {
         let deadline = deadline(&request);
-        let wanted = lists::subjects(request.into_inner()).map_err(Failure::from)?;
-        let rows = self.list(wanted, deadline).await?;
-        Ok(Response::new(ListStream::new(rows, answers::subject_row)))
+        let wanted = lists::subjects(request.into_inner());
+        let rows = self.list(wanted, subjects, deadline).await?;
+        Ok(Response::new(ListStream::new(rows)))
     }
 
     async fn list_permissions(
@@ -190,69 +230,69 @@ fn item_error(failure: &Failure) -> proto::ItemError {
     }
 }
 
-/// Rows of a list as a stream of messages; the first has the revision.
+/// Rows of a list as a stream of messages.
 pub struct ListStream<T> {
-    rows: ListRows,
-    chunk: IntoIter<ListRow>,
-    revision: Option<Token>,
-    encode: fn(ListRow, Option<Token>) -> T,
-    ended: bool,
+    rows: ListRows<Vec<T>>,
+    chunk: IntoIter<T>,
 }
 
 impl<T> ListStream<T> {
-    fn new(rows: ListRows, encode: fn(ListRow, Option<Token>) -> T) -> Self {
+    fn new(rows: ListRows<Vec<T>>) -> Self {
         Self {
-            revision: Some(rows.token()),
             rows,
             chunk: Vec::new().into_iter(),
-            encode,
-            ended: false,
         }
     }
 }
 
-impl<T> Stream for ListStream<T> {
+impl<T: Unpin> Stream for ListStream<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
             if let Some(row) = this.chunk.next() {
-                let row = (this.encode)(row, this.revision.take());
                 return Poll::Ready(Some(Ok(row)));
-            }
-            if this.ended {
-                return Poll::Ready(None);
             }
             match ready!(this.rows.poll_next(context)) {
                 Some(Ok(chunk)) => this.chunk = chunk.into_iter(),
-                Some(Err(error)) => {
-                    this.ended = true;
-                    return Poll::Ready(Some(Err(Failure::from(error).into())));
-                }
-                None => this.ended = true,
+                Some(Err(error)) => return Poll::Ready(Some(Err(Failure::from(error).into()))),
+                None => return Poll::Ready(None),
             }
         }
     }
 }
 
-impl Checks {
-    async fn list(
-        &self,
-        wanted: lists::Wanted,
-        deadline: Option<Instant>,
-    ) -> Result<ListRows, Status> {
-        let lists::Wanted {
-            question,
-            context,
-            at,
-            limit,
-            cursor,
-        } = wanted;
-        let cursor = cursor.as_deref();
-        let rows = self
-            .engine
-            .list(question, context, at, limit, cursor, deadline);
-        Ok(rows.await.map_err(Failure::from)?)
+/// Rows of a list as they lie in the body of the answer.
+pub struct EncodedRows(ListRows<Bytes>);
+
+impl Stream for EncodedRows {
+    type Item = Result<Bytes, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let rows = ready!(self.get_mut().0.poll_next(context));
+        Poll::Ready(rows.map(|rows| rows.map_err(|error| Failure::from(error).into())))
     }
+}
+
+fn resources(rows: Vec<ListRow>, mut at: Option<Token>) -> Vec<proto::ListResourcesResponse> {
+    let rows = rows.into_iter();
+    rows.map(|row| answers::resource_row(row, at.take()))
+        .collect()
+}
+
+fn subjects(rows: Vec<ListRow>, mut at: Option<Token>) -> Vec<proto::ListSubjectsResponse> {
+    let rows = rows.into_iter();
+    rows.map(|row| answers::subject_row(row, at.take()))
+        .collect()
+}
+
+fn encoded_resources(rows: Vec<ListRow>, mut at: Option<Token>) -> Bytes {
+    let rows = rows.into_iter();
+    frames::rows(rows.map(|row| answers::resource_row(row, at.take())))
+}
+
+fn encoded_subjects(rows: Vec<ListRow>, mut at: Option<Token>) -> Bytes {
+    let rows = rows.into_iter();
+    frames::rows(rows.map(|row| answers::subject_row(row, at.take())))
 }

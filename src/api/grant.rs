@@ -2,16 +2,15 @@
 
 use std::time::Instant;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bulk;
 use super::convert::bulk::ExportWanted;
 use super::convert::{self, Malformed, answers, reads, writes};
 use super::deadline;
+use super::outbox::{Outbox, Outgoing, Over};
 use super::proto::{self, grant_service_server as server};
-use super::status::{Failure, Shape, reason, write_failure, write_refused};
+use super::status::{Failure, Shape, write_failure, write_refused};
 use crate::engine::{Engine, TupleRows, Written};
 use crate::plan::Command;
 
@@ -83,7 +82,7 @@ impl server::GrantService for Grants {
         Ok(Response::new(answers::written(written)))
     }
 
-    type ReadTuplesStream = ReceiverStream<Result<proto::ReadTuplesResponse, Status>>;
+    type ReadTuplesStream = Outgoing<proto::ReadTuplesResponse>;
 
     async fn read_tuples(
         &self,
@@ -97,27 +96,28 @@ impl server::GrantService for Grants {
             limit,
             cursor,
         } = wanted;
+        let turn = self.engine.stream_turn().map_err(Failure::from)?;
         let rows = (self.engine)
             .read_tuples(filter, at, limit, cursor.as_deref(), deadline)
             .await
             .map_err(Failure::from)?;
-        let (sender, receiver) = mpsc::channel(ROWS);
-        tokio::spawn(send_until(deadline, rows, sender));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let sent = Outgoing::of(turn, ROWS, deadline, |out| send_rows(rows, out));
+        Ok(Response::new(sent))
     }
 
-    type ImportStream = ReceiverStream<bulk::Imported>;
+    type ImportStream = Outgoing<proto::ImportResponse>;
 
     async fn import(
         &self,
         request: Request<Streaming<proto::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
         let deadline = deadline(&request);
+        let turn = self.engine.stream_turn().map_err(Failure::from)?;
         let answers = bulk::import(&self.engine, request.into_inner(), deadline);
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(Response::new(Outgoing::filled(answers, turn)))
     }
 
-    type ExportStream = ReceiverStream<bulk::Exported>;
+    type ExportStream = Outgoing<proto::ExportResponse>;
 
     async fn export(
         &self,
@@ -126,49 +126,25 @@ impl server::GrantService for Grants {
         let deadline = deadline(&request);
         let ExportWanted { filter, at } =
             convert::bulk::export(request.into_inner()).map_err(Failure::from)?;
+        let turn = self.engine.stream_turn().map_err(Failure::from)?;
         let export = (self.engine.export(filter, at, deadline).await).map_err(Failure::from)?;
-        let messages = bulk::export(export, deadline);
-        Ok(Response::new(ReceiverStream::new(messages)))
-    }
-}
-
-type Rows = mpsc::Sender<Result<proto::ReadTuplesResponse, Status>>;
-
-async fn send_until(deadline: Option<Instant>, rows: TupleRows, sender: Rows) {
-    let Some(deadline) = deadline else {
-        return send_rows(rows, &sender).await;
-    };
-    let sent = tokio::time::timeout_at(deadline.into(), send_rows(rows, &sender)).await;
-    if sent.is_err() {
-        let message = "the deadline passed before all tuples were sent";
-        let failure = Failure::new(reason::DEADLINE_EXCEEDED, message);
-        // A client that has gone, or does not read, knows its deadline itself.
-        let _ = sender.try_send(Err(failure.into()));
+        Ok(Response::new(bulk::export(export, turn, deadline)))
     }
 }
 
 /// Sends all rows; ends early where the client has gone.
-async fn send_rows(mut rows: TupleRows, sender: &Rows) {
+async fn send_rows(
+    mut rows: TupleRows,
+    out: Outbox<proto::ReadTuplesResponse>,
+) -> Result<(), Over> {
     let token = rows.token();
     loop {
-        let batch = match rows.next(ROWS).await {
-            Ok(batch) => batch,
-            Err(error) => {
-                let _ = sender.send(Err(Failure::from(error).into())).await;
-                return;
-            }
-        };
+        let batch = rows.next(ROWS).await.map_err(Failure::from)?;
         if batch.is_empty() {
-            return;
+            return Ok(());
         }
         for row in batch {
-            if sender
-                .send(Ok(answers::tuple_row(row, token)))
-                .await
-                .is_err()
-            {
-                return;
-            }
+            out.send(answers::tuple_row(row, token)).await?;
         }
     }
 }

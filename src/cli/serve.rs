@@ -108,6 +108,9 @@ struct Limits {
     /// Snapshots that are being read at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = values::at_least_one())]
     max_snapshots: usize,
+    /// Lists, reads of tuples, exports and imports that are open at the same time
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = values::at_least_one())]
+    max_streams: usize,
     /// How long requests under way may take to end when the server is told to stop
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = values::span)]
     drain: Duration,
@@ -220,6 +223,7 @@ impl Serve {
             lease: self.lease,
             watchers: self.limits.max_watchers,
             snapshots: self.limits.max_snapshots,
+            streams: self.limits.max_streams,
             keeping: Keeping {
                 checkpoint_every: self.log_kept.checkpoint_every,
                 commits: self.log_kept.keep_commits,

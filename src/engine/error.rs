@@ -94,6 +94,14 @@ pub enum EngineError {
         /// How many may be.
         limit: usize,
     },
+    /// As many answers are being streamed as may be.
+    #[error(
+        "{limit} lists, reads, exports and imports are open, and more are not allowed (--max-streams); try again later, or another server"
+    )]
+    TooManyStreams {
+        /// How many may be.
+        limit: usize,
+    },
     /// More items than a request may have.
     #[error("{what} has {size} items, and at most {limit} are allowed")]
     TooLarge {

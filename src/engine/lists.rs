@@ -3,7 +3,8 @@
 //! Hides where a list is worked at. It goes on in turns, each on a thread that may block and each
 //! from the place where the last one ended: a turn is over when it has had its time, or when its
 //! reader does not keep up, so that neither many lists nor slow readers hold threads or old
-//! states. A state that is no longer kept ends the list.
+//! states. A state that is no longer kept ends the list. Rows are packed where they are found, on
+//! that thread: whoever sends them has nothing left to do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,10 +24,11 @@ use crate::tuple::{Context, Object, Subject};
 
 use super::cursor::Cursor;
 use super::states::blocking;
+use super::streams::StreamTurn;
 use super::{Engine, EngineError, within};
 
-/// So many rows travel together at most.
-const CHUNK: usize = 64;
+/// So many rows travel together at most: a reader is woken for each chunk of them.
+const CHUNK: usize = 512;
 /// Every so manyth row has a cursor, and the last.
 const A_CURSOR_EVERY: u64 = 100;
 /// For so long a turn goes on at most.
@@ -78,14 +80,46 @@ pub struct ListRow {
     pub cursor: Option<String>,
 }
 
-/// The rows of a list, as they are found.
-#[derive(Debug)]
-pub struct ListRows {
-    token: Token,
-    chunks: mpsc::Receiver<Result<Vec<ListRow>, EngineError>>,
+/// A request for a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListRequest {
+    /// What is to be listed.
+    pub question: ListQuestion,
+    /// Parameters of caveats.
+    pub context: Context,
+    /// Of which state.
+    pub at: Consistency,
+    /// At most so many rows; 0: all.
+    pub limit: u32,
+    /// Goes on behind this place.
+    pub cursor: Option<String>,
 }
 
-impl ListRows {
+impl ListRequest {
+    /// All rows of the newest state, without parameters of caveats.
+    pub fn of(question: ListQuestion) -> Self {
+        Self {
+            question,
+            context: Context::new(),
+            at: Consistency::Newest,
+            limit: 0,
+            cursor: None,
+        }
+    }
+}
+
+/// Makes what travels of some rows; the first of a list come with the list's revision.
+pub type Pack<T> = fn(Vec<ListRow>, Option<Token>) -> T;
+
+/// The rows of a list as they are found, some at a time, each time packed as a `T`.
+#[derive(Debug)]
+pub struct ListRows<T = Vec<ListRow>> {
+    token: Token,
+    chunks: mpsc::Receiver<Result<T, EngineError>>,
+    _turn: StreamTurn,
+}
+
+impl<T> ListRows<T> {
     /// The revision of all rows.
     pub fn token(&self) -> Token {
         self.token
@@ -93,7 +127,7 @@ impl ListRows {
 
     /// Some more rows in their one order; `None` at the end, which nothing but the end or an
     /// error is.
-    pub async fn next(&mut self) -> Option<Result<Vec<ListRow>, EngineError>> {
+    pub async fn next(&mut self) -> Option<Result<T, EngineError>> {
         self.chunks.recv().await
     }
 
@@ -101,67 +135,85 @@ impl ListRows {
     pub fn poll_next(
         &mut self,
         context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Vec<ListRow>, EngineError>>> {
+    ) -> std::task::Poll<Option<Result<T, EngineError>>> {
         self.chunks.poll_recv(context)
     }
 }
 
 /// What all turns of one list share.
-#[derive(Clone)]
-struct Job {
-    question: Arc<ListQuestion>,
-    context: Arc<Context>,
+struct Job<T> {
+    question: ListQuestion,
+    context: Context,
     hash: u64,
     instant: Timestamp,
     limits: eval::Limits,
     limit: u64,
     deadline: Option<Instant>,
-    chunks: mpsc::Sender<Result<Vec<ListRow>, EngineError>>,
+    pack: Pack<T>,
+    chunks: mpsc::Sender<Result<T, EngineError>>,
 }
 
 /// Where a list has got to.
-struct Progress {
+struct Progress<T> {
     after: Option<ListPlace>,
     /// Rows made so far.
     made: u64,
     /// Rows that wait for their cursors: the last of them does not know whether it is the last.
     ready: Vec<(ListRow, ListPlace)>,
     /// Rows that the reader has not taken yet.
-    unsent: Vec<ListRow>,
+    unsent: Option<T>,
     ended: bool,
     /// Why it ended early: what was found before is sent first.
     failed: Option<EngineError>,
 }
 
 impl Engine {
-    /// Lists what `question` asks for, at most `limit` rows (0: all). A cursor continues at its
-    /// own revision and instant. Where that state is no longer kept and `at` asks for another
-    /// one, the list goes on behind the cursor at that one's revision, which its token names.
+    /// Lists what `request` asks for. A cursor continues at its own revision and instant. Where
+    /// that state is no longer kept and `at` asks for another one, the list goes on behind the
+    /// cursor at that one's revision, which its token names.
     ///
     /// # Errors
-    /// Where the state can't be had, a name is unknown, or the cursor is of another request.
+    /// Where the state can't be had, a name is unknown, the cursor is of another request, or as
+    /// many streams are open as may be.
     pub async fn list(
         &self,
-        question: ListQuestion,
-        context: Context,
-        at: Consistency,
-        limit: u32,
-        cursor: Option<&str>,
+        request: ListRequest,
         deadline: Option<Instant>,
     ) -> Result<ListRows, EngineError> {
+        self.list_packed(request, |rows, _| rows, deadline).await
+    }
+
+    /// The same, its rows packed by `pack` on the thread that finds them.
+    ///
+    /// # Errors
+    /// See [`Engine::list`].
+    pub async fn list_packed<T: Send + 'static>(
+        &self,
+        request: ListRequest,
+        pack: Pack<T>,
+        deadline: Option<Instant>,
+    ) -> Result<ListRows<T>, EngineError> {
+        let ListRequest {
+            question,
+            context,
+            at,
+            limit,
+            cursor,
+        } = request;
+        let turn = self.stream_turn()?;
         // Cursors do not outlive the process that gave them out, so that any form will do.
         let hash = xxh3_64(format!("{question:?} {context:?}").as_bytes());
-        let cursor = cursor.map(|text| Cursor::parse(text, hash)).transpose()?;
+        let cursor = cursor.map(|text| Cursor::parse(&text, hash)).transpose()?;
         let (state, instant) = self.begin(at, cursor.as_ref(), deadline).await?;
         let after = cursor.map(|cursor| ListPlace::from_bytes(cursor.after));
         if after.is_some_and(|after| !after.is_of(&state.index)) {
             let problem = "is of before a restart";
             return Err(EngineError::MalformedCursor { problem });
         }
-        let (sender, chunks) = mpsc::channel(2);
+        let (sender, chunks) = mpsc::channel(1);
         let job = Job {
-            question: Arc::new(question),
-            context: Arc::new(context),
+            question,
+            context,
             hash,
             instant,
             limits: self.inner.checks,
@@ -170,6 +222,7 @@ impl Engine {
                 limit => u64::from(limit),
             },
             deadline,
+            pack,
             chunks: sender,
         };
         let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
@@ -180,12 +233,16 @@ impl Engine {
             after,
             made: 0,
             ready: Vec::new(),
-            unsent: Vec::new(),
+            unsent: None,
             ended: false,
             failed: None,
         };
-        tokio::spawn(run(self.clone(), job, state, progress));
-        Ok(ListRows { token, chunks })
+        tokio::spawn(run(self.clone(), Arc::new(job), state, progress));
+        Ok(ListRows {
+            token,
+            chunks,
+            _turn: turn,
+        })
     }
 
     async fn begin(
@@ -210,7 +267,12 @@ impl Engine {
 }
 
 /// Works at a list turn by turn; whoever reads it hears of the end by the channel's.
-async fn run(engine: Engine, job: Job, state: Arc<State>, progress: Progress) {
+async fn run<T: Send + 'static>(
+    engine: Engine,
+    job: Arc<Job<T>>,
+    state: Arc<State>,
+    progress: Progress<T>,
+) {
     let ended = turns(&engine, &job, state, progress).await;
     if let Err(error) = ended
         && within(job.deadline, job.chunks.send(Err(error.clone())))
@@ -222,18 +284,17 @@ async fn run(engine: Engine, job: Job, state: Arc<State>, progress: Progress) {
     }
 }
 
-async fn turns(
+async fn turns<T: Send + 'static>(
     engine: &Engine,
-    job: &Job,
+    job: &Arc<Job<T>>,
     state: Arc<State>,
-    mut progress: Progress,
+    mut progress: Progress<T>,
 ) -> Result<(), EngineError> {
     let token = state.token();
     let mut state = Some(state);
     loop {
         progress = turn(engine, job, token, state.take(), progress).await?;
-        if !progress.unsent.is_empty() {
-            let rows = std::mem::take(&mut progress.unsent);
+        if let Some(rows) = progress.unsent.take() {
             // While the reader is slow, nothing is held but what it will get.
             let sent = within(job.deadline, job.chunks.send(Ok(rows))).await;
             sent.ok_or(EngineError::DeadlineExceeded { outcome: None })?
@@ -245,13 +306,13 @@ async fn turns(
     }
 }
 
-async fn turn(
+async fn turn<T: Send + 'static>(
     engine: &Engine,
-    job: &Job,
+    job: &Arc<Job<T>>,
     token: Token,
     state: Option<Arc<State>>,
-    progress: Progress,
-) -> Result<Progress, EngineError> {
+    progress: Progress<T>,
+) -> Result<Progress<T>, EngineError> {
     let late = || EngineError::DeadlineExceeded { outcome: None };
     let permit = within(job.deadline, engine.inner.list_turns.acquire()).await;
     let _permit = permit
@@ -265,18 +326,18 @@ async fn turn(
                 .await?
         }
     };
-    let (job, runtime) = (job.clone(), Handle::current());
+    let (job, runtime) = (Arc::clone(job), Handle::current());
     blocking(move || job.turn(&state, progress, &runtime)).await?
 }
 
-impl Job {
+impl<T> Job<T> {
     fn list<'a>(
         &'a self,
         facts: Facts<'a>,
         after: Option<ListPlace>,
     ) -> Result<List<'a>, CheckError> {
-        let (now, limits, context) = (self.instant, &self.limits, &*self.context);
-        match &*self.question {
+        let (now, limits, context) = (self.instant, &self.limits, &self.context);
+        match &self.question {
             ListQuestion::Resources {
                 subject,
                 permission,
@@ -316,9 +377,9 @@ impl Job {
     fn turn(
         &self,
         state: &State,
-        mut progress: Progress,
+        mut progress: Progress<T>,
         runtime: &Handle,
-    ) -> Result<Progress, EngineError> {
+    ) -> Result<Progress<T>, EngineError> {
         let facts = Facts::of(state).ok_or(EngineError::NoSchema)?;
         let begun = Instant::now();
         let mut sent = begun;
@@ -338,7 +399,6 @@ impl Job {
             if let Step::Row(row) = step {
                 progress.take(row, list.place());
             }
-            progress.after = list.place().or(progress.after);
             let now = Instant::now();
             if self.deadline.is_some_and(|deadline| deadline <= now) && !progress.ended {
                 progress.failed = Some(EngineError::DeadlineExceeded { outcome: None });
@@ -353,31 +413,32 @@ impl Job {
                 progress.unsent = self.send(rows, runtime);
             }
             let over = moved && now.duration_since(begun) >= TURN;
-            if progress.ended || over || !progress.unsent.is_empty() {
+            if progress.ended || over || progress.unsent.is_some() {
+                progress.after = list.place().or(progress.after);
                 return Ok(progress);
             }
         }
     }
 
     /// Sends rows; gives them back where the reader does not take them in time.
-    fn send(&self, rows: Vec<ListRow>, runtime: &Handle) -> Vec<ListRow> {
+    fn send(&self, rows: T, runtime: &Handle) -> Option<T> {
         let room = async { tokio::time::timeout(PATIENCE, self.chunks.reserve()).await };
         match runtime.block_on(room) {
             Ok(Ok(room)) => {
                 room.send(Ok(rows));
-                Vec::new()
+                None
             }
-            _ => rows,
+            _ => Some(rows),
         }
     }
 
     /// The first `count` rows that are ready, with their cursors.
-    fn rows(&self, token: Token, progress: &mut Progress, count: usize) -> Vec<ListRow> {
+    fn rows(&self, token: Token, progress: &mut Progress<T>, count: usize) -> T {
         let first = progress.made - progress.ready.len() as u64 + 1;
         // What is sent before the next row is known may be the last one.
         let last = (count == progress.ready.len()).then_some(progress.made);
         let rows = (first..).zip(progress.ready.drain(..count));
-        rows.map(|(number, (mut row, place))| {
+        let rows = rows.map(|(number, (mut row, place))| {
             if number % A_CURSOR_EVERY == 0 || Some(number) == last {
                 let cursor = Cursor {
                     token,
@@ -387,12 +448,12 @@ impl Job {
                 row.cursor = Some(cursor.text(self.hash));
             }
             row
-        })
-        .collect()
+        });
+        (self.pack)(rows.collect(), (first == 1).then_some(token))
     }
 }
 
-impl Progress {
+impl<T> Progress<T> {
     fn take(&mut self, row: Row, place: Option<ListPlace>) {
         let Row {
             item,

@@ -15,6 +15,7 @@ use tonic_reflection::server::{Builder, Error};
 use tower::Service;
 
 use super::health::Health;
+use super::streamed::streamed;
 use super::unary::{is_plain, unary};
 use super::{Peer, ServeOptions};
 use crate::api::{CameFrom, Deadline, check, grant, lock, proto, role, schema, watch};
@@ -90,6 +91,12 @@ impl Services {
             (services::Check::NAME, "BatchCheck") if is_plain(request.headers()) => {
                 self.batch_check(request)
             }
+            (services::Check::NAME, "ListResources") if is_plain(request.headers()) => {
+                self.list_resources(request)
+            }
+            (services::Check::NAME, "ListSubjects") if is_plain(request.headers()) => {
+                self.list_subjects(request)
+            }
             (services::Check::NAME, _) => elsewhere(self.check.clone(), request),
             (services::Grant::NAME, _) => elsewhere(self.grant.clone(), request),
             (services::Lock::NAME, _) => elsewhere(self.lock.clone(), request),
@@ -120,6 +127,28 @@ impl Services {
             let deadline = deadline(&request);
             unary(request.into_body(), most, |asked| {
                 checks.answer_batch(asked, deadline)
+            })
+            .await
+        })
+    }
+
+    fn list_resources(&self, request: Request<Body>) -> Answer {
+        let (checks, most) = (Arc::clone(&self.checks), self.max_message_bytes);
+        Box::pin(async move {
+            let deadline = deadline(&request);
+            streamed(request.into_body(), most, |asked| {
+                checks.resources(asked, deadline)
+            })
+            .await
+        })
+    }
+
+    fn list_subjects(&self, request: Request<Body>) -> Answer {
+        let (checks, most) = (Arc::clone(&self.checks), self.max_message_bytes);
+        Box::pin(async move {
+            let deadline = deadline(&request);
+            streamed(request.into_body(), most, |asked| {
+                checks.subjects(asked, deadline)
             })
             .await
         })

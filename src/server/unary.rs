@@ -8,17 +8,15 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as _, Frame};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::api::frames::{HEADER, framed};
 use crate::api::status::{Failure, reason};
-
-/// A flag and a length stand before each message.
-const HEADER: usize = 5;
 
 /// Whether nothing is said about the messages that needs tonic.
 pub(super) fn is_plain(headers: &HeaderMap) -> bool {
@@ -42,12 +40,13 @@ where
         Err(status) => Err(status),
     };
     match answered {
-        Ok(answer) => response(framed(&answer)),
+        Ok(answer) => response(Whole::new(framed(&answer))),
         Err(status) => status.into_http(),
     }
 }
 
-async fn read<Q: Message + Default>(body: Body, most: usize) -> Result<Q, Status> {
+/// The one message of `body`, of at most so many bytes.
+pub(super) async fn read<Q: Message + Default>(body: Body, most: usize) -> Result<Q, Status> {
     let message = message(body, most).await?;
     Q::decode(message).map_err(|error| malformed(error.to_string()))
 }
@@ -115,20 +114,21 @@ fn length(bytes: &[u8]) -> usize {
     HEADER.saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
 }
 
-fn framed(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut body = BytesMut::with_capacity(HEADER + length);
-    body.put_u8(0);
-    body.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    message.encode_raw(&mut body);
-    body.freeze()
-}
-
-fn response(body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::new(Whole::new(body)));
+pub(super) fn response<B>(body: B) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let mut response = Response::new(Body::new(body));
     let grpc = HeaderValue::from_static("application/grpc");
     (response.headers_mut()).insert(http::header::CONTENT_TYPE, grpc);
     response
+}
+
+/// The trailers of an answer that is whole.
+pub(super) fn success() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers
 }
 
 /// A body that is there at once, with the trailers of success. It does not tell its size: hyper
@@ -140,11 +140,9 @@ struct Whole {
 
 impl Whole {
     fn new(data: Bytes) -> Self {
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
         Self {
             data: Some(data),
-            trailers: Some(trailers),
+            trailers: Some(success()),
         }
     }
 }

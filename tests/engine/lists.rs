@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis::engine::{Engine, EngineError, EngineOptions, ListQuestion, ListRow};
+use portcullis::engine::{Engine, EngineError, EngineOptions, ListQuestion, ListRequest, ListRow};
 use portcullis::eval::{CheckError, Decision};
 use portcullis::revision::Consistency::{self, Exactly, Full, Newest};
 use portcullis::revision::Token;
-use portcullis::tuple::Context;
 
 use crate::world::{TestClock, did, open, open_with, schema, store, write};
 
@@ -35,9 +34,13 @@ async fn list(
     limit: u32,
     cursor: Option<&str>,
 ) -> Result<(Vec<ListRow>, Token), EngineError> {
-    let context = Context::new();
-    let rows = engine.list(question, context, at, limit, cursor, None);
-    let mut rows = rows.await?;
+    let request = ListRequest {
+        at,
+        limit,
+        cursor: cursor.map(str::to_owned),
+        ..ListRequest::of(question)
+    };
+    let mut rows = engine.list(request, None).await?;
     let mut all = Vec::new();
     while let Some(chunk) = rows.next().await {
         all.extend(chunk?);
@@ -234,15 +237,8 @@ async fn what_was_found_before_an_error_is_sent_first() {
     engine.write(schema(with_caveat), None).await.unwrap();
     documents(&engine, 20).await;
     did(&engine, &["+doc:d7#viewer@user:u[odd:{\"n\":0}]"]).await;
-    let rows = engine.list(
-        resources("user:u", "view", "doc"),
-        Context::new(),
-        Newest,
-        0,
-        None,
-        None,
-    );
-    let mut rows = rows.await.unwrap();
+    let request = ListRequest::of(resources("user:u", "view", "doc"));
+    let mut rows = engine.list(request, None).await.unwrap();
     let (mut before, mut error) = (Vec::new(), None);
     while let Some(chunk) = rows.next().await {
         match chunk {
@@ -268,9 +264,7 @@ async fn a_reader_that_waits_holds_nothing_up() {
     let question = || resources("user:u", "view", "doc");
     let mut slow = Vec::new();
     for _ in 0..20 {
-        let rows = engine
-            .list(question(), Context::new(), Newest, 0, None, None)
-            .await;
+        let rows = engine.list(ListRequest::of(question()), None).await;
         slow.push(rows.unwrap());
     }
     let (rows, _) = list(&engine, question(), Newest, 0, None).await.unwrap();
@@ -290,15 +284,8 @@ async fn a_list_ends_at_its_deadline() {
     let engine = open(&store(), &TestClock::at(0)).await;
     documents(&engine, 2_000).await;
     let deadline = Some(Instant::now());
-    let rows = engine.list(
-        resources("user:u", "view", "doc"),
-        Context::new(),
-        Newest,
-        0,
-        None,
-        deadline,
-    );
-    let mut rows = rows.await.unwrap();
+    let request = ListRequest::of(resources("user:u", "view", "doc"));
+    let mut rows = engine.list(request, deadline).await.unwrap();
     let mut last = None;
     while let Some(chunk) = rows.next().await {
         last = Some(chunk);

@@ -26,6 +26,7 @@ mod raw;
 mod roles;
 mod services;
 mod serving;
+mod streams;
 
 /// A server of an empty store; it ends when this is dropped.
 struct Served {

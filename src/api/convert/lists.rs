@@ -3,7 +3,7 @@
 use super::questions::request_context;
 use super::{Malformed, Problem, consistency, name};
 use crate::api::proto;
-use crate::engine::ListQuestion;
+use crate::engine::{ListQuestion, ListRequest};
 use crate::eval::Question;
 use crate::revision::Consistency;
 use crate::tuple::{Context, ObjectRef, SubjectRef, is_type_name};
@@ -56,26 +56,11 @@ pub fn permissions(
     Ok((wanted, consistency(at)?))
 }
 
-/// What to list, and which part of it.
-#[derive(Debug)]
-pub struct Wanted {
-    /// What.
-    pub question: ListQuestion,
-    /// Parameters of caveats.
-    pub context: Context,
-    /// Of which state.
-    pub at: Consistency,
-    /// At most so many; 0: all.
-    pub limit: u32,
-    /// Where an earlier answer ended.
-    pub cursor: Option<String>,
-}
-
 /// The resources on which a subject has a permission.
 ///
 /// # Errors
 /// Which field is malformed.
-pub fn resources(from: proto::ListResourcesRequest) -> Result<Wanted, Malformed> {
+pub fn resources(from: proto::ListResourcesRequest) -> Result<ListRequest, Malformed> {
     let proto::ListResourcesRequest {
         subject,
         permission,
@@ -99,7 +84,7 @@ pub fn resources(from: proto::ListResourcesRequest) -> Result<Wanted, Malformed>
                 .to_object(),
         ),
     };
-    Ok(Wanted {
+    Ok(ListRequest {
         question: ListQuestion::Resources {
             subject: subject.to_subject(),
             permission,
@@ -117,7 +102,7 @@ pub fn resources(from: proto::ListResourcesRequest) -> Result<Wanted, Malformed>
 ///
 /// # Errors
 /// Which field is malformed.
-pub fn subjects(from: proto::ListSubjectsRequest) -> Result<Wanted, Malformed> {
+pub fn subjects(from: proto::ListSubjectsRequest) -> Result<ListRequest, Malformed> {
     let proto::ListSubjectsRequest {
         resource,
         permission,
@@ -139,7 +124,7 @@ pub fn subjects(from: proto::ListSubjectsRequest) -> Result<Wanted, Malformed> {
             Some(subject_relation)
         }
     };
-    Ok(Wanted {
+    Ok(ListRequest {
         question: ListQuestion::Subjects {
             resource: resource.to_object(),
             permission,

@@ -105,9 +105,9 @@ pub(crate) fn write_failure(error: EngineError, shape: Shape<'_>) -> Failure {
         EngineError::WatchedType { index, problem } => {
             not_admitted(&problem, message).at(format!("resource_types[{index}]"))
         }
-        EngineError::TooManyWatchers { limit } | EngineError::TooManySnapshots { limit } => {
-            failure(reason::OVERLOADED).with("limit", limit)
-        }
+        EngineError::TooManyWatchers { limit }
+        | EngineError::TooManySnapshots { limit }
+        | EngineError::TooManyStreams { limit } => failure(reason::OVERLOADED).with("limit", limit),
         EngineError::TooLarge { what, size, limit } => failure(reason::TOO_LARGE)
             .at(what)
             .with("size", size)
