@@ -28,11 +28,13 @@ mod value;
 
 pub use check::check;
 pub use explain::{Explanation, Node, Operator, Suggestion, explain};
-pub(crate) use judge::{Judged, judge};
+pub(crate) use judge::{Judge, Judged, judge};
 pub use list_permissions::{PermissionEntry, list_permissions};
 pub use list_resources::{ResourceList, ResourcesQuestion};
 pub use list_subjects::{SubjectList, SubjectsQuestion};
 pub use lists::{Place as ListPlace, Row, Step};
+pub(crate) use locks::held_on;
+pub(crate) use roles::roles_count;
 
 /// What questions are answered from: a schema, and what is stored under it.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,7 @@ mod delta;
 mod entries;
 mod file;
 mod group;
+mod instead;
 mod scan;
 mod segment;
 mod shapes;
@@ -37,7 +38,8 @@ pub use shapes::Shape;
 pub use site::{SiteRef, generated};
 
 use delta::Put;
-use group::Head;
+use group::{Head, NodeSide};
+use instead::Instead;
 use segment::Segment;
 use shapes::{Shapes, Sites};
 
@@ -150,6 +152,8 @@ pub struct Index {
     expiries: OrdSet<(Timestamp, TupleKey)>,
     /// Counts `apply`, so that a merge knows what came after it.
     sequence: u64,
+    /// What is imagined of a few nodes; nothing but questions is put to such an index.
+    instead: Option<Arc<Instead>>,
 }
 
 /// The hash of an object, of its strings and the store's seed alone.
@@ -174,6 +178,7 @@ impl Index {
             sites: Sites::default(),
             expiries: OrdSet::new(),
             sequence: 0,
+            instead: None,
         }
     }
 
@@ -257,8 +262,7 @@ impl Index {
             set: subject_relation,
         };
         let subject_kind = self.segment(subject.segment()).kind_of(subject.local())?;
-        let forward = self.segment(resource.segment()).forward(resource.local());
-        let forward = forward.group(head(subject_kind))?;
+        let forward = self.forward(resource).group(head(subject_kind))?;
         self.find_in(&forward, resource, subject)
     }
 
@@ -276,8 +280,7 @@ impl Index {
                 set: forward.subject_relation,
             };
             let resource_kind = self.segment(resource.segment()).kind_of(resource.local())?;
-            let backward = self.segment(subject.segment()).backward(subject.local());
-            let backward = backward.group(head(resource_kind))?;
+            let backward = self.backward(subject).group(head(resource_kind))?;
             if backward.len_hint() < forward.len_hint() {
                 let edge = backward.get(resource)?;
                 return Some(Edge {
@@ -295,20 +298,17 @@ impl Index {
         resource: NodeId,
         relation: RelId,
     ) -> impl Iterator<Item = Group<'_>> {
-        let side = self.segment(resource.segment()).forward(resource.local());
-        side.groups(Some(relation))
+        self.forward(resource).groups(Some(relation))
     }
 
     /// The subjects that all relations of a resource have, by relation and kind.
     pub fn all_subject_groups(&self, resource: NodeId) -> impl Iterator<Item = Group<'_>> {
-        let side = self.segment(resource.segment()).forward(resource.local());
-        side.groups(None)
+        self.forward(resource).groups(None)
     }
 
     /// What a subject is in, as an object or as a subject set, by relation and kind.
     pub fn resource_groups(&self, subject: NodeId) -> impl Iterator<Item = Group<'_>> {
-        let side = self.segment(subject.segment()).backward(subject.local());
-        side.groups(None)
+        self.backward(subject).groups(None)
     }
 
     /// Whether some tuple names this object as resource or within its subject.
@@ -580,6 +580,22 @@ impl Index {
                 context: Arc::clone(context),
             }),
             expires_at: restriction.and_then(|restriction| restriction.expires_at),
+        }
+    }
+
+    fn forward(&self, node: NodeId) -> NodeSide<'_> {
+        let side = self.segment(node.segment()).forward(node.local());
+        match &self.instead {
+            None => side,
+            Some(instead) => instead.forward(node, side),
+        }
+    }
+
+    fn backward(&self, node: NodeId) -> NodeSide<'_> {
+        let side = self.segment(node.segment()).backward(node.local());
+        match &self.instead {
+            None => side,
+            Some(instead) => instead.backward(node, side),
         }
     }
 

@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `granted by`, `revoked by` | the actor, for every update | as things stand; of a new resource after the write | `rights` |
 //! | parents | the same, where the rule walks the relation that is written | with that relation holding the written tuple alone | `rights` |
+//! | filters | the actor, where a revoke by filter matches nothing | as if something matched | `filters` |
 //! | oneself | an actor's own direct tuple, which it may give up | none is read | `rights` |
 //! | `requires` | the subject of each tuple that is granted | after the whole commit | `requirements` |
 //! | `min` | each relation from which counted tuples go | the counts before and after | `minimums` |
@@ -15,6 +16,7 @@
 //! Pure, like `plan`, which calls these in the order that the errors have: who has no right learns
 //! nothing else.
 
+mod filters;
 mod locks;
 mod minimums;
 mod requirements;
@@ -22,11 +24,9 @@ mod rights;
 mod roles;
 mod violation;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 
-use hashbrown::HashMap;
-
-use crate::eval::{self, CheckError, Decision, Judged};
+use crate::eval::{self, CheckError, Decision, Facts, Judge, Judged};
 use crate::schema::{MemberId, Relation, RolesId, Schema};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -66,6 +66,8 @@ pub(crate) struct Touch<'a> {
     /// As the request names it.
     pub(crate) tuple: &'a Tuple,
     pub(crate) target: Target,
+    /// Whether a filter selected it: no refusal names it to an actor that may not take it.
+    pub(crate) found: bool,
 }
 
 impl<'a> Touch<'a> {
@@ -83,6 +85,7 @@ impl<'a> Touch<'a> {
             act: Act::Revoke,
             tuple,
             target,
+            found: true,
         })
     }
 
@@ -111,12 +114,7 @@ pub(crate) struct Rules<'a> {
     work: u64,
     touches: &'a [Touch<'a>],
     after: OnceCell<State>,
-    known: RefCell<HashMap<Asked<'a>, bool>>,
-    new: RefCell<HashMap<Object, bool>>,
 }
-
-/// A judgement that is kept: many updates of one command ask the same.
-type Asked<'a> = (MemberId, Object, SubjectRef<'a>, When);
 
 impl<'a> Rules<'a> {
     pub(crate) fn new(
@@ -134,8 +132,6 @@ impl<'a> Rules<'a> {
             work: eval::Limits::default().work,
             touches,
             after: OnceCell::new(),
-            known: RefCell::default(),
-            new: RefCell::default(),
         }
     }
 
@@ -155,34 +151,17 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Whether `subject` has `rule` on `resource`, for sure.
-    fn has(
-        &self,
-        rule: MemberId,
-        resource: &Object,
-        subject: SubjectRef<'a>,
-        when: When,
-    ) -> Result<bool, Broken> {
-        let asked = (rule, resource.clone(), subject, when);
-        if let Some(known) = self.known.borrow().get(&asked) {
-            return Ok(*known);
+    /// What is judged of one subject.
+    fn of<'r>(&'r self, subject: &'r Subject) -> Judgements<'r> {
+        Judgements {
+            rules: self,
+            subject: subject.as_ref(),
+            before: None,
+            after: None,
         }
-        let has = self.judge(self.state_of(when), rule, resource, subject)?;
-        self.known.borrow_mut().insert(asked, has);
-        Ok(has)
     }
 
-    /// The same with no lock applied.
-    fn has_free(
-        &self,
-        rule: MemberId,
-        resource: &Object,
-        subject: SubjectRef<'a>,
-        when: When,
-    ) -> Result<bool, Broken> {
-        self.judge_how(self.state_of(when), rule, resource, subject, true)
-    }
-
+    /// Whether `subject` has `rule` on `resource` in another state, for sure.
     fn judge(
         &self,
         state: &State,
@@ -190,24 +169,24 @@ impl<'a> Rules<'a> {
         resource: &Object,
         subject: SubjectRef<'_>,
     ) -> Result<bool, Broken> {
-        self.judge_how(state, rule, resource, subject, false)
-    }
-
-    fn judge_how(
-        &self,
-        state: &State,
-        rule: MemberId,
-        resource: &Object,
-        subject: SubjectRef<'_>,
-        free: bool,
-    ) -> Result<bool, Broken> {
         let judged = Judged {
             subject,
             member: rule,
             resource: resource.as_ref(),
-            free,
+            free: false,
         };
-        match eval::judge(state, &judged, self.now, self.work) {
+        let decision = eval::judge(state, &judged, self.now, self.work);
+        self.surely(rule, resource, decision)
+    }
+
+    /// Whether a judgement is an allow.
+    fn surely(
+        &self,
+        rule: MemberId,
+        resource: &Object,
+        decision: Result<Decision, CheckError>,
+    ) -> Result<bool, Broken> {
+        match decision {
             Ok(decision) => Ok(decision == Decision::Allowed),
             Err(CheckError::TooComplex { limit }) => Err(Box::new(Violation::TooComplex {
                 rule: self.schema.member(rule).name.to_string(),
@@ -221,5 +200,53 @@ impl<'a> Rules<'a> {
 
     fn relation(&self, touch: &Touch<'_>) -> Option<&'a Relation> {
         self.schema.member(touch.member()?).relation()
+    }
+}
+
+/// What is judged of one subject, before and after the write: many updates of one command ask
+/// much the same, and what was found for one serves the next.
+struct Judgements<'r> {
+    rules: &'r Rules<'r>,
+    subject: SubjectRef<'r>,
+    before: Option<Judge<'r>>,
+    after: Option<Judge<'r>>,
+}
+
+impl Judgements<'_> {
+    /// Whether the subject has `rule` on `resource`, for sure.
+    fn has(&mut self, rule: MemberId, resource: &Object, when: When) -> Result<bool, Broken> {
+        self.judge(rule, resource, when, false)
+    }
+
+    /// The same with no lock applied.
+    fn has_free(&mut self, rule: MemberId, resource: &Object, when: When) -> Result<bool, Broken> {
+        self.judge(rule, resource, when, true)
+    }
+
+    fn judge(
+        &mut self,
+        rule: MemberId,
+        resource: &Object,
+        when: When,
+        free: bool,
+    ) -> Result<bool, Broken> {
+        let rules = self.rules;
+        let judge = match when {
+            When::Before => &mut self.before,
+            When::After => &mut self.after,
+        };
+        if judge.is_none() {
+            let facts = Facts::of(rules.state_of(when));
+            let new = facts.map(|facts| Judge::new(facts, self.subject, rules.now, rules.work));
+            *judge = new.and_then(Result::ok);
+        }
+        match judge {
+            Some(judge) => {
+                let decision = judge.judge(rule, resource.as_ref(), free);
+                rules.surely(rule, resource, decision)
+            }
+            // Names were found when the command's shape was judged.
+            None => Ok(false),
+        }
     }
 }

@@ -396,6 +396,13 @@ impl Tuple {
         format!("{}#{}@{}", self.resource, self.relation, self.subject)
     }
 
+    /// Whether it has the resource, relation and subject of another one.
+    pub(crate) fn same_name(&self, other: &Self) -> bool {
+        self.resource == other.resource
+            && self.subject == other.subject
+            && self.relation == other.relation
+    }
+
     /// Whether it names one object and holds always: such tuples are what `min` counts.
     pub fn is_plain(&self) -> bool {
         self.caveat.is_none()

@@ -249,7 +249,7 @@ impl<'a> Expansion<'a> {
             let Some(mode) = mode.filter(|mode| ground.locks.has_mode(&mode.name)) else {
                 continue;
             };
-            let climb = ground.lock_places(node, kind, &mode.name, u64::MAX);
+            let climb = ground.locked_places(node, kind, &mode.name, u64::MAX);
             self.spent += climb.reads;
             // An object that the index does not know has no tuple whose grant could be blocked.
             let hash = |node| ground.index.hash_of(node);

@@ -1,14 +1,20 @@
-//! Judging a rule: the value of one member for one subject, without names to be found first.
+//! Judging rules: the values of members for one subject, without names to be found first.
 
-use super::check::{known_subject, resource_node, who};
+use std::sync::LazyLock;
+
+use super::check::{Subjected, resource_node};
 use super::closure::Ground;
 use super::machine::{Machine, TooMuchWork};
 use super::value::Value;
-use super::{CheckError, Decision, Facts};
+use super::{CheckError, Decision, Facts, Limits};
+use crate::index::NodeId;
 use crate::schema::MemberId;
 use crate::state::State;
 use crate::time::Timestamp;
 use crate::tuple::{Context, ObjectRef, SubjectRef};
+
+/// No caveat's parameters are given.
+static NOTHING: LazyLock<Context> = LazyLock::new(Context::new);
 
 /// Has this subject that rule (or relation, or permission) on that resource?
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +29,84 @@ pub(crate) struct Judged<'a> {
     pub(crate) free: bool,
 }
 
-/// The value of a member from one state, with no caveat's parameters given. What can't be decided
-/// (a failed caveat, a negation that depends on itself) is conditional: a rule asks for an allow.
-/// Locks are applied, but for the rules that are free of them.
+/// Judges what one subject has on the resources of one state: what was found for one of them
+/// serves the next.
+///
+/// What can't be decided (a failed caveat, a negation that depends on itself) is conditional: a
+/// rule asks for an allow. Locks are applied, but for the rules that are free of them.
+pub(crate) struct Judge<'a> {
+    asker: Subjected<'a>,
+    subject: SubjectRef<'a>,
+    machine: Machine<'a>,
+    limits: Limits,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge of `subject` at the instant `now`; each judgement takes at most `work` tuple reads.
+    ///
+    /// # Errors
+    /// A subject of which the schema knows no type or relation.
+    pub(crate) fn new(
+        facts: Facts<'a>,
+        subject: SubjectRef<'a>,
+        now: Timestamp,
+        work: u64,
+    ) -> Result<Self, CheckError> {
+        let asker = Subjected::new(Ground::of(facts, now), subject, &NOTHING)?;
+        let limits = Limits {
+            work,
+            ..Limits::default()
+        };
+        Ok(Self {
+            asker,
+            subject,
+            machine: asker.machine(&NOTHING, &limits),
+            limits,
+        })
+    }
+
+    /// The value of a member on a resource.
+    ///
+    /// # Errors
+    /// More tuple reads than one judgement may take; it can't judge anything after that.
+    pub(crate) fn judge(
+        &mut self,
+        member: MemberId,
+        resource: ObjectRef<'_>,
+        free: bool,
+    ) -> Result<Decision, CheckError> {
+        let ground = self.asker.ground;
+        let owner = ground.schema.member(member).owner;
+        let free = free || ground.programs.get(member).free;
+        let node = resource_node(ground.index, owner, self.subject, resource);
+        if ground.index.node(owner, resource.id()).is_some() {
+            self.machine.begin_anew();
+            return decided(&mut self.machine, node, member, free, self.limits.work);
+        }
+        // One node stands for all resources that no tuple names: nothing is kept of these.
+        let mut asker: Subjected<'_> = self.asker;
+        asker.unknown = [Some(resource), asker.unknown.get(1).copied().flatten()];
+        let mut machine = asker.machine(&NOTHING, &self.limits);
+        decided(&mut machine, node, member, free, self.limits.work)
+    }
+}
+
+fn decided(
+    machine: &mut Machine<'_>,
+    node: NodeId,
+    member: MemberId,
+    free: bool,
+    work: u64,
+) -> Result<Decision, CheckError> {
+    match machine.evaluate_where(node, member, free) {
+        Ok(Value::Allowed) => Ok(Decision::Allowed),
+        Ok(Value::Denied) => Ok(Decision::Denied),
+        Ok(Value::Undecided(_)) => Ok(Decision::Conditional),
+        Err(TooMuchWork) => Err(CheckError::TooComplex { limit: work }),
+    }
+}
+
+/// One judgement.
 ///
 /// # Errors
 /// A subject of which the schema knows no type or relation, or more tuple reads than `work`.
@@ -35,24 +116,14 @@ pub(crate) fn judge(
     now: Timestamp,
     work: u64,
 ) -> Result<Decision, CheckError> {
+    let Judged {
+        subject,
+        member,
+        resource,
+        free,
+    } = *judged;
     let Some(facts) = Facts::of(state) else {
         return Ok(Decision::Denied);
     };
-    let (context, index) = (Context::new(), facts.index);
-    let (subject, resource) = (judged.subject, judged.resource);
-    let (kind, relation) = known_subject(facts.schema, subject)?;
-    let who = who((facts.schema, index), kind.id, relation, subject);
-    let owner = facts.schema.member(judged.member).owner;
-    let node = resource_node(index, owner, subject, resource);
-    let object = ObjectRef::known(subject.kind(), subject.id());
-    let unknown = [Some(resource), Some(object)];
-    let ground = Ground::of(facts, now);
-    let free = judged.free || ground.programs.get(judged.member).free;
-    let mut machine = Machine::new(ground, who, &context, unknown, false, work);
-    match machine.evaluate_where(node, judged.member, free) {
-        Ok(Value::Allowed) => Ok(Decision::Allowed),
-        Ok(Value::Denied) => Ok(Decision::Denied),
-        Ok(Value::Undecided(_)) => Ok(Decision::Conditional),
-        Err(TooMuchWork) => Err(CheckError::TooComplex { limit: work }),
-    }
+    Judge::new(facts, subject, now, work)?.judge(member, resource, free)
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use crate::index::NodeId;
 use crate::schema::{LockDef, MemberId, TypeId};
 use crate::state::HeldLock;
+use crate::time::Timestamp;
 use crate::tuple::ObjectRef;
 
+use super::Facts;
 use super::climb::Climb;
 use super::closure::Ground;
 use super::dependencies::{locks_key, subjects_key};
+use super::machine::NO_RESOURCE;
 
 /// The locks of one mode that are held on one object.
 #[derive(Debug, Default)]
@@ -28,13 +31,26 @@ impl<'a> Ground<'a> {
 
     /// The objects from which locks of a mode arrive on this one, itself first.
     pub fn lock_places(self, node: NodeId, kind: TypeId, mode: &str, limit: u64) -> Climb {
-        let inherits = |kind: TypeId| -> &'a [MemberId] {
-            let definition = self.schema.type_def(kind);
-            let locks = definition.map_or(&[][..], |kind| &kind.locks);
-            let mode = locks.iter().find(|lock| *lock.name == *mode);
-            mode.map_or(&[], |mode| &mode.inherits)
+        Climb::from(self, node, kind, |kind| self.inherited(kind, mode), limit)
+    }
+
+    /// Those of them that a lock may be held by: not what is of a type on which none of the mode
+    /// sits, and over which none arrives.
+    pub fn locked_places(self, node: NodeId, kind: TypeId, mode: &str, limit: u64) -> Climb {
+        let inherits = |kind| self.inherited(kind, mode);
+        let matters = |kind| {
+            let name = self.schema.names.type_name(kind);
+            !inherits(kind).is_empty() || self.locks.has_mode_on(mode, name)
         };
-        Climb::from(self, node, kind, inherits, limit)
+        Climb::to(self, (node, kind), inherits, matters, limit)
+    }
+
+    /// The relations over which locks of a mode arrive on objects of a type.
+    fn inherited(self, kind: TypeId, mode: &str) -> &'a [MemberId] {
+        let definition = self.schema.type_def(kind);
+        let locks = definition.map_or(&[][..], |kind| &kind.locks);
+        let mode = locks.iter().find(|lock| *lock.name == *mode);
+        mode.map_or(&[], |mode| &mode.inherits)
     }
 
     /// The locks of a mode that are held by these objects, by their ids. `named` is what the
@@ -59,6 +75,33 @@ impl<'a> Ground<'a> {
         locks.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         locks
     }
+}
+
+/// The locks of a mode that are held on a resource: its own, and those that arrive from wherever
+/// it leads; by their ids.
+pub(crate) fn held_on<'a>(
+    facts: Facts<'a>,
+    resource: ObjectRef<'a>,
+    mode: &str,
+    now: Timestamp,
+) -> Vec<&'a Arc<HeldLock>> {
+    let ground = Ground::of(facts, now);
+    let kind = ground.schema.names.type_id(resource.kind());
+    let Some(kind) = kind.filter(|_| ground.locks.has_mode(mode)) else {
+        return Vec::new();
+    };
+    // What no tuple names leads nowhere.
+    let node = ground
+        .index
+        .node(kind, resource.id())
+        .unwrap_or(NO_RESOURCE);
+    let climb = ground.locked_places(node, kind, mode, u64::MAX);
+    let index = ground.index;
+    let hash = |at| match at == node {
+        true => index.object_hash(kind, resource.id()),
+        false => index.hash_of(at),
+    };
+    ground.locks_of(&climb, mode, hash, Some(resource))
 }
 
 fn locks_begin(climb: &Climb, node: NodeId) -> bool {

@@ -2,10 +2,35 @@
 
 use crate::schema::program::Which;
 use crate::schema::{MemberId, RolesDef, RolesId, TypeId};
-use crate::tuple::role_parts;
+use crate::time::Timestamp;
+use crate::tuple::{ObjectRef, role_parts};
 
+use super::Facts;
 use super::climb::Climb;
 use super::closure::Ground;
+
+/// Whether the roles of an owner count on a resource: it is the owner, or inherits them.
+pub(crate) fn roles_count(
+    facts: Facts<'_>,
+    (roles, owner): (RolesId, ObjectRef<'_>),
+    resource: ObjectRef<'_>,
+    now: Timestamp,
+) -> bool {
+    if owner == resource {
+        return true;
+    }
+    let ground = Ground::of(facts, now);
+    let (names, index) = (&ground.schema.names, ground.index);
+    let node = |object: ObjectRef<'_>| {
+        let kind = names.type_id(object.kind())?;
+        Some((index.node(kind, object.id())?, kind))
+    };
+    let (Some((from, kind)), Some((owner, _))) = (node(resource), node(owner)) else {
+        return false;
+    };
+    let inherits = |kind| ground.roles_inherit(kind, roles);
+    Climb::from(ground, from, kind, inherits, u64::MAX).has(owner)
+}
 
 impl<'a> Ground<'a> {
     /// Whether a role (its reference) is one of those that `which` means in the permission `to`.

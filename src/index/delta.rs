@@ -113,7 +113,7 @@ impl NodeDelta {
     }
 
     /// Says whether the entry is new.
-    fn put(&mut self, head: Head, other: NodeId, entry: Entry) -> bool {
+    pub fn put(&mut self, head: Head, other: NodeId, entry: Entry) -> bool {
         match self.0.iter_mut().find(|(known, _)| *known == head) {
             Some((_, entries)) => entries.insert(other, entry),
             None => {

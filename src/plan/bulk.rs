@@ -68,6 +68,7 @@ fn assignment<'a>(
             act: Act::Grant,
             tuple,
             target: Target::Assignment(role, roles),
+            found: false,
         }),
         None => Err(Refusal::UnknownAssignment {
             update: place,

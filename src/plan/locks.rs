@@ -28,9 +28,6 @@ pub(super) fn lock(
     let def = mode(schema, &wanted.resource, &wanted.mode)?;
     let exempt = exempt(schema, &wanted.exempt)?;
     let expires_at = end(wanted.ttl, now)?;
-    if options.reason.trim().is_empty() {
-        return Err(Refusal::ReasonRequired);
-    }
     if (wanted.lock_id.as_ref()).is_some_and(|id| !is_id(id)) {
         return Err(Refusal::malformed(
             "lock_id",
@@ -40,6 +37,9 @@ pub(super) fn lock(
     let rules = Rules::new(state, schema, options.actor.as_ref(), &[], now);
     let deed = format!("lock {} with {}", wanted.resource, wanted.mode);
     rules.may_lock(&deed, &wanted.resource, &wanted.mode, def)?;
+    if options.reason.trim().is_empty() {
+        return Err(Refusal::ReasonRequired);
+    }
 
     let fencing_token = state.fencing_token(state.revision.next());
     let id = wanted.lock_id.clone();

@@ -239,6 +239,7 @@ fn touch<'a>(
         act,
         tuple: &update.tuple,
         target: Target::Assignment(role, roles),
+        found: false,
     })
 }
 

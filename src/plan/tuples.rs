@@ -85,7 +85,7 @@ pub(super) fn revoke_matching(
     };
     let matching = state.select(filter).filter(|tuple| holds(tuple, now));
     let tuples: Vec<Tuple> = matching.take(most.saturating_add(1)).collect();
-    may_revoke(state, schema, &tuples, actor, now)?;
+    may_revoke(state, schema, (filter, &tuples), actor, now)?;
     if tuples.len() > most {
         return Err(Refusal::LimitExceeded { limit });
     }
@@ -117,11 +117,12 @@ pub(super) fn is_deletion(filter: &TupleFilter) -> bool {
     *filter == named && filter.resource_type.is_some() && filter.resource_id.is_some()
 }
 
-/// Judges each tuple that a filter selects.
-pub(super) fn may_revoke(
+/// Judges each tuple that a filter selects; where none is, or one may not be taken, first whether
+/// the actor has any business there.
+fn may_revoke(
     state: &State,
     schema: &Schema,
-    tuples: &[Tuple],
+    (filter, tuples): (&TupleFilter, &[Tuple]),
     actor: Option<&Subject>,
     now: Timestamp,
 ) -> Result<(), Refusal> {
@@ -133,7 +134,11 @@ pub(super) fn may_revoke(
         .filter_map(|tuple| Touch::revoked(schema, tuple));
     let touches: Vec<Touch<'_>> = touches.collect();
     let rules = Rules::new(state, schema, actor, &touches, now);
-    rules.rights()?;
+    let rights = rules.rights();
+    if rights.is_err() || tuples.is_empty() {
+        rules.may_revoke_some(filter)?;
+    }
+    rights?;
     rules.seals(&[])?;
     Ok(())
 }
@@ -247,6 +252,7 @@ pub(super) fn shape<'a>(
         act: if grants { Act::Grant } else { Act::Revoke },
         tuple,
         target: Target::Relation(member),
+        found: false,
     })
 }
 

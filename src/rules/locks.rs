@@ -1,17 +1,17 @@
 //! Locks: who may place and lift them, what they seal, and that nobody gets round one.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 
+use crate::eval::{self, Facts};
 use crate::schema::{LockDef, MemberId, Schema};
 use crate::state::{HeldLock, State};
 use crate::time::Timestamp;
 use crate::tuple::{Object, ObjectRef, Subject, Tuple};
 
 use super::violation::{Denied, Sealed};
-use super::{Broken, Rules, Violation, When};
+use super::{Act, Broken, Judgements, Rules, Touch, Violation, When};
 
 /// The lock of this name of a type.
 pub(crate) fn lock_def<'s>(schema: &'s Schema, kind: &str, mode: &str) -> Option<&'s LockDef> {
@@ -31,7 +31,8 @@ pub(crate) fn all_held_on(
     let modes = schema.type_named(resource.kind());
     let mut locks: Vec<Arc<HeldLock>> = match inherited {
         true => (modes.iter().flat_map(|kind| &kind.locks))
-            .flat_map(|mode| held_on(state, schema, resource, &mode.name, now))
+            .flat_map(|mode| held_on(state, resource.as_ref(), &mode.name, now))
+            .cloned()
             .collect(),
         false => (state.locks_on(resource.as_ref()))
             .filter(|lock| lock.is_held(now))
@@ -42,61 +43,15 @@ pub(crate) fn all_held_on(
     locks
 }
 
-/// The locks of a mode that are held on a resource, over any number of levels; a cycle of parents
-/// hides none.
-fn held_on(
-    state: &State,
-    schema: &Schema,
-    resource: &Object,
+/// The locks of a mode that are held on a resource, over any number of levels.
+fn held_on<'s>(
+    state: &'s State,
+    resource: ObjectRef<'s>,
     mode: &str,
     now: Timestamp,
-) -> Vec<Arc<HeldLock>> {
-    let mut held = Vec::new();
-    if !state.locks.has_mode(mode) {
-        return held;
-    }
-    let mut seen: HashSet<Object> = HashSet::from([resource.clone()]);
-    let mut open = VecDeque::from([resource.clone()]);
-    while let Some(object) = open.pop_front() {
-        let Some(def) = lock_def(schema, object.kind(), mode) else {
-            continue;
-        };
-        let here = state.locks_on(object.as_ref());
-        held.extend(
-            here.filter(|lock| *lock.mode == *mode && lock.is_held(now))
-                .cloned(),
-        );
-        for via in &def.inherits {
-            for parent in behind(state, schema, object.as_ref(), *via) {
-                if seen.insert(parent.clone()) {
-                    open.push_back(parent);
-                }
-            }
-        }
-    }
-    held
-}
-
-/// The objects to which a relation leads.
-pub(super) fn behind(
-    state: &State,
-    schema: &Schema,
-    object: ObjectRef<'_>,
-    via: MemberId,
-) -> Vec<Object> {
-    let relation = schema.member(via).rel;
-    let index = &state.index;
-    let kind = schema.type_named(object.kind()).map(|kind| kind.id);
-    let node = kind.and_then(|kind| index.node(kind, object.id()));
-    let groups = node
-        .into_iter()
-        .flat_map(|node| index.subject_groups(node, relation));
-    let objects = groups.flat_map(|group| {
-        let kind = index.names().type_name(group.kind);
-        let edges = group.iter();
-        edges.map(move |edge| ObjectRef::known(kind, index.id_of(edge.node)).to_object())
-    });
-    objects.collect()
+) -> Vec<&'s Arc<HeldLock>> {
+    let facts = Facts::of(state);
+    facts.map_or_else(Vec::new, |facts| eval::held_on(facts, resource, mode, now))
 }
 
 impl<'a> Rules<'a> {
@@ -111,7 +66,7 @@ impl<'a> Rules<'a> {
         let Some(actor) = self.actor else {
             return Ok(());
         };
-        if self.lifts(def, resource, actor)? {
+        if lifts(&mut self.of(actor), def, resource)? {
             return Ok(());
         }
         let needed = def.granted_by;
@@ -125,13 +80,6 @@ impl<'a> Rules<'a> {
         })))
     }
 
-    fn lifts(&self, def: &LockDef, resource: &Object, actor: &'a Subject) -> Result<bool, Broken> {
-        match def.granted_by {
-            Some(rule) => self.has_free(rule, resource, actor.as_ref(), When::Before),
-            None => Ok(false),
-        }
-    }
-
     /// Judges every resource that is written, before and after the commit, and every tuple by
     /// which a lock arrives. `edited` are resources whose roles are written.
     pub(crate) fn seals(&self, edited: &[Object]) -> Result<(), Broken> {
@@ -140,16 +88,25 @@ impl<'a> Rules<'a> {
         }
         let touched = self.touches.iter().map(|touch| &touch.tuple.resource);
         let moving = self.moving();
+        let mut judgements = self.actor.map(|actor| self.of(actor));
         let mut seen = HashSet::new();
         for resource in touched.chain(edited) {
             if seen.insert(resource) {
-                self.sealed(resource, &moving)?;
+                self.sealed(&mut judgements, resource, &moving)?;
             }
         }
-        self.ways_round()
+        match judgements {
+            Some(mut judgements) => self.ways_round(&mut judgements),
+            None => Ok(()),
+        }
     }
 
-    fn sealed(&self, resource: &Object, moving: &HashSet<&str>) -> Result<(), Broken> {
+    fn sealed(
+        &self,
+        judgements: &mut Option<Judgements<'_>>,
+        resource: &Object,
+        moving: &HashSet<&str>,
+    ) -> Result<(), Broken> {
         let kind = self.schema.type_named(resource.kind());
         for def in kind
             .iter()
@@ -159,19 +116,18 @@ impl<'a> Rules<'a> {
             if !self.state.locks.has_mode(&def.name) {
                 continue;
             }
-            let held = |state| held_on(state, self.schema, resource, &def.name, self.now);
+            let held = |state| held_on(state, resource.as_ref(), &def.name, self.now);
             let before = held(self.state);
             for lock in &before {
-                self.passes(def, lock, resource, When::Before)?;
+                self.passes(judgements, def, lock, (resource, When::Before))?;
             }
             if !moving.contains(&*def.name) {
                 continue;
             }
             // A write that brings the resource under a lock is under it already.
-            let known: HashSet<&Arc<str>> = before.iter().map(|lock| &lock.id).collect();
             for lock in held(self.after()) {
-                if !known.contains(&lock.id) {
-                    self.passes(def, &lock, resource, When::After)?;
+                if !before.iter().any(|known| known.id == lock.id) {
+                    self.passes(judgements, def, lock, (resource, When::After))?;
                 }
             }
         }
@@ -196,15 +152,17 @@ impl<'a> Rules<'a> {
 
     fn passes(
         &self,
+        judgements: &mut Option<Judgements<'_>>,
         def: &LockDef,
         lock: &Arc<HeldLock>,
-        resource: &Object,
-        when: When,
+        (resource, when): (&Object, When),
     ) -> Result<(), Broken> {
-        let passes = match (self.actor, def.except) {
-            (Some(actor), _) if self.is_exempt(lock, actor, when)? => true,
-            (Some(actor), Some(except)) => self.has_free(except, resource, actor.as_ref(), when)?,
-            _ => false,
+        let passes = match (judgements, def.except) {
+            (None, _) => false,
+            (Some(actor), None) => self.is_exempt(actor, lock, when)?,
+            (Some(actor), Some(except)) => {
+                self.is_exempt(actor, lock, when)? || actor.has_free(except, resource, when)?
+            }
         };
         match passes {
             true => Ok(()),
@@ -219,15 +177,20 @@ impl<'a> Rules<'a> {
     }
 
     /// Whether a lock names an actor, or a set that it is in, as not touched by it.
-    fn is_exempt(&self, lock: &HeldLock, actor: &'a Subject, when: When) -> Result<bool, Broken> {
+    fn is_exempt(
+        &self,
+        judgements: &mut Judgements<'_>,
+        lock: &HeldLock,
+        when: When,
+    ) -> Result<bool, Broken> {
+        let actor = judgements.subject;
         for exempt in &lock.exempt {
             let same_type = exempt.kind() == actor.kind();
-            if exempt == actor || (same_type && exempt.as_ref().is_wildcard()) {
+            if exempt.as_ref() == actor || (same_type && exempt.as_ref().is_wildcard()) {
                 return Ok(true);
             }
-            let set = self.set_of(exempt);
-            if let Some((member, object)) = set
-                && self.has_free(member, &object, actor.as_ref(), when)?
+            if let Some((member, object)) = self.set_of(exempt)
+                && judgements.has_free(member, &object, when)?
             {
                 return Ok(true);
             }
@@ -246,48 +209,54 @@ impl<'a> Rules<'a> {
     }
 
     /// A lock that arrives over a tuple would be lifted by taking the tuple away.
-    fn ways_round(&self) -> Result<(), Broken> {
-        let Some(actor) = self.actor else {
-            return Ok(());
-        };
+    fn ways_round(&self, judgements: &mut Judgements<'_>) -> Result<(), Broken> {
         for touch in self.touches {
             let Some(member) = touch.member() else {
                 continue;
             };
-            let replaced = || {
-                self.state
-                    .find(touch.tuple)
-                    .is_some_and(|old| old != *touch.tuple)
-            };
-            let stands = || self.state.find(touch.tuple).is_some();
             let kind = self.schema.type_named(touch.tuple.resource.kind());
-            for def in kind.iter().flat_map(|kind| &kind.locks) {
-                let goes = def.inherits.contains(&member)
-                    && match touch.act {
-                        super::Act::Revoke => stands(),
-                        super::Act::Grant => replaced(),
-                    };
-                if goes {
-                    self.way_round(touch.tuple, &def.name, actor)?;
-                }
+            let arriving = kind.iter().flat_map(|kind| &kind.locks);
+            let arriving = arriving.filter(|def| def.inherits.contains(&member));
+            let mut arriving = arriving
+                .filter(|def| self.state.locks.has_mode(&def.name))
+                .peekable();
+            if arriving.peek().is_none() || !self.takes_away(touch) {
+                continue;
+            }
+            for def in arriving {
+                self.way_round(judgements, touch.tuple, &def.name)?;
             }
         }
         Ok(())
     }
 
-    fn way_round(&self, tuple: &Tuple, mode: &str, actor: &'a Subject) -> Result<(), Broken> {
-        let parent = ObjectRef::known(tuple.subject.kind(), tuple.subject.id()).to_object();
-        for lock in held_on(self.state, self.schema, &parent, mode, self.now) {
+    /// Whether a tuple that stands is revoked, or replaced by another.
+    fn takes_away(&self, touch: &Touch<'_>) -> bool {
+        let stored = self.state.find(touch.tuple);
+        match touch.act {
+            Act::Revoke => stored.is_some(),
+            Act::Grant => stored.is_some_and(|old| old != *touch.tuple),
+        }
+    }
+
+    fn way_round(
+        &self,
+        judgements: &mut Judgements<'_>,
+        tuple: &Tuple,
+        mode: &str,
+    ) -> Result<(), Broken> {
+        let parent = ObjectRef::known(tuple.subject.kind(), tuple.subject.id());
+        for lock in held_on(self.state, parent, mode, self.now) {
             let def = lock_def(self.schema, lock.resource.kind(), mode);
-            let lifts = match def {
-                Some(def) => self.lifts(def, &lock.resource, actor)?,
+            let lifted = match def {
+                Some(def) => lifts(judgements, def, &lock.resource)?,
                 None => false,
             };
-            if !lifts {
+            if !lifted {
                 let rule = def.and_then(|def| def.granted_by);
                 return Err(Box::new(Violation::Sealed(Box::new(Sealed {
                     resource: tuple.resource.to_string(),
-                    lock,
+                    lock: Arc::clone(lock),
                     way_round: Some(tuple.name()),
                     no_actor: false,
                     needed: rule.map(|rule| self.schema.text_of(rule)),
@@ -295,5 +264,17 @@ impl<'a> Rules<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a subject may lift locks of a mode that sit on a resource.
+fn lifts(
+    judgements: &mut Judgements<'_>,
+    def: &LockDef,
+    resource: &Object,
+) -> Result<bool, Broken> {
+    match def.granted_by {
+        Some(rule) => judgements.has_free(rule, resource, When::Before),
+        None => Ok(false),
     }
 }

@@ -1,28 +1,26 @@
 //! `requires`: what the subject of a granted tuple needs.
 
-use hashbrown::HashSet;
-
 use crate::state::Change;
-use crate::tuple::{Object, Subject, Tuple};
+use crate::tuple::Tuple;
 
-use super::{Act, Broken, Rules, Touch, Violation, When};
+use super::{Act, Broken, Judgements, Rules, Touch, Violation, When};
 
 impl Rules<'_> {
-    /// Judges each tuple that `changes` grant, after the whole commit. It judges what is granted
-    /// and is no invariant, so that a tuple that stood just so before is not judged again.
+    /// Judges each tuple that `changes` grant, after the whole commit: they are in the order of the
+    /// updates. It judges what is granted and is no invariant, so that a tuple that stood just so
+    /// before is not judged again.
     pub(crate) fn requirements(&self, changes: &[Change]) -> Result<(), Broken> {
         let granted = changes.iter().filter_map(|change| match change {
-            Change::Granted(tuple) => Some(key(tuple)),
+            Change::Granted(tuple) => Some(tuple),
             _ => None,
         });
-        let touches = || self.touches.iter().filter(|t| t.act == Act::Grant);
-        let asks = |touch: &&Touch<'_>| self.relation(touch).is_some_and(|r| r.requires.is_some());
-        if !touches().any(|touch| asks(&touch)) {
-            return Ok(());
-        }
-        let granted: HashSet<_> = granted.collect();
-        for touch in touches().filter(asks) {
-            if !granted.contains(&key(touch.tuple)) {
+        let mut granted = granted.peekable();
+        let mut judgements: Option<Judgements<'_>> = None;
+        for touch in self.touches.iter().filter(|t| t.act == Act::Grant) {
+            if granted
+                .next_if(|tuple| tuple.same_name(touch.tuple))
+                .is_none()
+            {
                 continue;
             }
             let Some(rule) = self.relation(touch).and_then(|r| r.requires) else {
@@ -31,23 +29,25 @@ impl Rules<'_> {
             let Tuple {
                 resource, subject, ..
             } = touch.tuple;
-            if !self.has_free(rule, resource, subject.as_ref(), When::After)? {
-                return Err(Box::new(Violation::RequirementNotMet {
-                    update: touch.update,
-                    tuple: touch.tuple.name(),
-                    subject: subject.to_string(),
-                    resource: resource.to_string(),
-                    relation: touch.tuple.relation.to_string(),
-                    needed: self.schema.text_of(rule),
-                }));
+            let same = judgements.take();
+            let same = same.filter(|known| known.subject == subject.as_ref());
+            let judgements = judgements.insert(same.unwrap_or_else(|| self.of(subject)));
+            if !judgements.has_free(rule, resource, When::After)? {
+                return Err(Self::not_met(touch, self.schema.text_of(rule)));
             }
         }
         Ok(())
     }
-}
 
-type Key<'t> = (&'t Object, &'t str, &'t Subject);
-
-fn key(tuple: &Tuple) -> Key<'_> {
-    (&tuple.resource, &tuple.relation, &tuple.subject)
+    fn not_met(touch: &Touch<'_>, needed: String) -> Broken {
+        let tuple = touch.tuple;
+        Box::new(Violation::RequirementNotMet {
+            update: touch.update,
+            tuple: tuple.name(),
+            subject: tuple.subject.to_string(),
+            resource: tuple.resource.to_string(),
+            relation: tuple.relation.to_string(),
+            needed,
+        })
+    }
 }

@@ -1,12 +1,12 @@
 //! `granted by` and `revoked by`: whether an actor may write a tuple.
 
 use crate::eval::{self, Decision, Judged};
-use crate::schema::MemberId;
+use crate::schema::{MemberId, Relation};
 use crate::state::State;
-use crate::tuple::{Object, Subject};
+use crate::tuple::{Object, Subject, Tuple};
 
 use super::violation::{Denied, Needed};
-use super::{Act, Broken, Rules, Target, Touch, Violation, When};
+use super::{Act, Broken, Judgements, Rules, Target, Touch, Violation, When};
 
 /// Of how many subjects a refusal says that they have the right.
 const HOLDERS: usize = 3;
@@ -16,22 +16,28 @@ const FOLLOWED: usize = 1_000;
 /// Tuple reads for each of them: who is far away need not be named.
 const WORK: u64 = 2_000;
 
-impl<'a> Rules<'a> {
+impl Rules<'_> {
     /// Judges every update, those that change nothing too. A write without an actor is trusted.
     pub(crate) fn rights(&self) -> Result<(), Broken> {
         let Some(actor) = self.actor else {
             return Ok(());
         };
+        let mut judgements = self.of(actor);
         self.touches
             .iter()
-            .try_for_each(|touch| self.right(touch, actor))
+            .try_for_each(|touch| self.right(&mut judgements, touch, actor))
     }
 
-    fn right(&self, touch: &Touch<'a>, actor: &'a Subject) -> Result<(), Broken> {
+    pub(super) fn right(
+        &self,
+        judgements: &mut Judgements<'_>,
+        touch: &Touch<'_>,
+        actor: &Subject,
+    ) -> Result<(), Broken> {
         let member = match &touch.target {
             Target::Relation(member) => *member,
             Target::Assignment(role, roles) => {
-                return self.assignment_right(touch, role, *roles, actor);
+                return self.assignment_right(judgements, touch, (role, *roles), actor);
             }
         };
         let relation = self.relation(touch);
@@ -46,28 +52,29 @@ impl<'a> Rules<'a> {
         };
         let rule = match touch.act {
             Act::Grant => granted_by,
-            Act::Revoke => relation.and_then(|r| r.revoked_by).unwrap_or(granted_by),
+            Act::Revoke => relation.and_then(revoke_rule).unwrap_or(granted_by),
         };
         let when = self.when(resource);
         let walks = self.schema.reach().walks(self.schema, rule, member);
         // Of a new resource with parents the second judgement is the only one: all of its parents
         // are of this write's making.
         let alone_is_enough = walks && when == When::After;
-        if !alone_is_enough && !self.has(rule, resource, actor.as_ref(), when)? {
+        if !alone_is_enough && !judgements.has(rule, resource, when)? {
             let needed = self.needed(rule, resource, actor, self.state_of(when));
             return Err(denied(touch, resource, actor, Some(needed)));
         }
         if walks {
-            return self.right_by_this_alone(rule, touch, actor, when);
+            return self.right_by_this_alone(judgements, rule, touch, (actor, when));
         }
         Ok(())
     }
 
     /// On which state a right on a resource is judged.
     pub(super) fn when(&self, resource: &Object) -> When {
-        match self.is_new(resource) {
-            true => When::After,
-            false => When::Before,
+        // Whatever stands names it, live or expired.
+        match self.state.mentions(resource.as_ref()) {
+            true => When::Before,
+            false => When::After,
         }
     }
 
@@ -76,34 +83,24 @@ impl<'a> Rules<'a> {
     /// answer says nothing about whether, and how, it stands.
     fn right_by_this_alone(
         &self,
+        judgements: &mut Judgements<'_>,
         rule: MemberId,
-        touch: &Touch<'a>,
-        actor: &'a Subject,
-        when: When,
+        touch: &Touch<'_>,
+        (actor, when): (&Subject, When),
     ) -> Result<(), Broken> {
         let base = self.state_of(when);
         let resource = &touch.tuple.resource;
         let alone = base.with_only(touch.tuple, touch.act == Act::Grant);
         let has = match &alone {
-            None => self.has(rule, resource, actor.as_ref(), when)?,
+            None => judgements.has(rule, resource, when)?,
             Some(alone) => self.judge(alone, rule, resource, actor.as_ref())?,
         };
         if has {
             return Ok(());
         }
         let mut needed = self.needed(rule, resource, actor, alone.as_ref().unwrap_or(base));
-        needed.through = Some(touch.tuple.subject.to_string());
+        needed.through = (!touch.found).then(|| touch.tuple.subject.to_string());
         Err(denied(touch, resource, actor, Some(needed)))
-    }
-
-    /// Whether nothing that stands, live or expired, names the resource.
-    fn is_new(&self, resource: &Object) -> bool {
-        let known = self.new.borrow().get(resource).copied();
-        known.unwrap_or_else(|| {
-            let new = !self.state.mentions(resource.as_ref());
-            self.new.borrow_mut().insert(resource.clone(), new);
-            new
-        })
     }
 
     pub(super) fn needed(
@@ -152,6 +149,13 @@ pub(super) fn is_own(touch: &Touch<'_>, actor: &Subject) -> bool {
     touch.act == Act::Revoke && touch.tuple.subject == *actor
 }
 
+/// The rule by which tuples of a relation are taken away; without `granted by` trusted callers
+/// alone write, whatever `revoked by` says.
+pub(super) fn revoke_rule(relation: &Relation) -> Option<MemberId> {
+    let granted_by = relation.granted_by?;
+    Some(relation.revoked_by.unwrap_or(granted_by))
+}
+
 /// `resource` is where the rule is judged.
 pub(super) fn denied(
     touch: &Touch<'_>,
@@ -159,25 +163,39 @@ pub(super) fn denied(
     actor: &Subject,
     needed: Option<Needed>,
 ) -> Broken {
-    let tuple = touch.tuple;
+    let what = match &touch.target {
+        Target::Assignment(role, _) if touch.found => role.block(),
+        _ => &touch.tuple.relation,
+    };
     Box::new(Violation::Denied(Denied {
         update: touch.update,
         actor: actor.clone(),
-        deed: match (touch.act, &touch.target) {
-            (Act::Grant, Target::Relation(_)) => format!("grant {}", tuple.name()),
-            (Act::Revoke, Target::Relation(_)) => format!("revoke {}", tuple.name()),
-            (Act::Grant, Target::Assignment(role, _)) => {
-                format!("assign {role} on {} to {}", tuple.resource, tuple.subject)
-            }
-            (Act::Revoke, Target::Assignment(role, _)) => {
-                format!(
-                    "unassign {role} on {} from {}",
-                    tuple.resource, tuple.subject
-                )
-            }
-        },
+        deed: deed(touch),
         resource: resource.clone(),
-        what: tuple.relation.to_string(),
+        what: what.to_owned(),
         needed,
     }))
+}
+
+fn deed(touch: &Touch<'_>) -> String {
+    let tuple = touch.tuple;
+    let Tuple {
+        resource, subject, ..
+    } = tuple;
+    match (touch.act, &touch.target) {
+        (Act::Revoke, Target::Relation(_)) if touch.found => {
+            format!("revoke tuples of {resource}#{}", tuple.relation)
+        }
+        (Act::Revoke, Target::Assignment(..)) if touch.found => {
+            format!("unassign roles on {resource}")
+        }
+        (Act::Grant, Target::Relation(_)) => format!("grant {}", tuple.name()),
+        (Act::Revoke, Target::Relation(_)) => format!("revoke {}", tuple.name()),
+        (Act::Grant, Target::Assignment(role, _)) => {
+            format!("assign {role} on {resource} to {subject}")
+        }
+        (Act::Revoke, Target::Assignment(role, _)) => {
+            format!("unassign {role} on {resource} from {subject}")
+        }
+    }
 }

@@ -3,16 +3,14 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
-
+use crate::eval::{self, Facts};
 use crate::schema::{BuiltinDef, MemberId, RolesDef, RolesId, Schema, SubjectForm, TypeId};
 use crate::state::{RoleRecord, State};
 use crate::tuple::{Object, ObjectRef, RoleRef, Subject, SubjectRef, Tuple};
 
-use super::locks::behind;
 use super::rights::{denied, is_own};
 use super::violation::{Denied, Needed};
-use super::{Act, Broken, Rules, Touch, Violation, When};
+use super::{Act, Broken, Judgements, Rules, Touch, Violation, When};
 
 /// The id of objects that no tuple can name: a role is judged on what nobody has made yet.
 const IMAGINED: &str = "\u{7f}imagined";
@@ -70,29 +68,20 @@ fn owner_of(schema: &Schema, id: RolesId, role: &RoleRef) -> Object {
     ObjectRef::known(kind, role.owner_id()).to_object()
 }
 
-impl<'a> Rules<'a> {
+impl Rules<'_> {
     /// Whether the actor may assign or unassign a role.
     pub(super) fn assignment_right(
         &self,
-        touch: &Touch<'a>,
-        role: &RoleRef,
-        roles: RolesId,
-        actor: &'a Subject,
+        judgements: &mut Judgements<'_>,
+        touch: &Touch<'_>,
+        (role, roles): (&RoleRef, RolesId),
+        actor: &Subject,
     ) -> Result<(), Broken> {
         let schema = self.schema;
-        let block = schema.roles.get(usize::from(roles.0));
-        let builtin = block.and_then(|block| builtin_of(block, role));
+        let (rule, judged_on) = self.assignment_rule((role, roles), &touch.tuple.resource);
+        let own_rule = self.builtin_rule(role, roles);
         let kind = schema.type_named(touch.tuple.resource.kind());
         let assigns = kind.and_then(|kind| schema.assigns(kind.id, roles));
-        // What a built-in role says of itself replaces what is said where it is assigned.
-        let own_rule = builtin.and_then(|builtin| builtin.granted_by);
-        let (rule, judged_on) = match own_rule {
-            Some(rule) => (Some(rule), owner_of(schema, roles, role)),
-            None => {
-                let rule = assigns.and_then(|assigns| assigns.granted_by);
-                (rule, touch.tuple.resource.clone())
-            }
-        };
         let Some(rule) = rule else {
             return Err(denied(touch, &judged_on, actor, None));
         };
@@ -100,7 +89,7 @@ impl<'a> Rules<'a> {
             return Ok(());
         }
         let when = self.when(&judged_on);
-        self.asks(rule, touch, &judged_on, actor)?;
+        self.asks(judgements, rule, touch, (&judged_on, actor))?;
         let resource = &touch.tuple.resource;
         if own_rule.is_some()
             && touch.act == Act::Grant
@@ -111,14 +100,14 @@ impl<'a> Rules<'a> {
             let Some(rule) = assigns.and_then(|assigns| assigns.granted_by) else {
                 return Err(denied(touch, resource, actor, None));
             };
-            self.asks(rule, touch, resource, actor)?;
+            self.asks(judgements, rule, touch, (resource, actor))?;
         }
         let capped = own_rule.is_none() && assigns.is_some_and(|assigns| assigns.capped);
         if capped && touch.act == Act::Grant {
             let included = role_of(self.state, schema, role).map(|role| role.record);
             let included = included.map_or(Vec::new(), |record| record.permissions.clone());
-            let lacking =
-                self.lacking(actor, roles, &included, &judged_on, when, Scope::Assigned)?;
+            let given = (roles, &*included, Scope::Assigned);
+            let lacking = self.lacking(judgements, given, &judged_on, when)?;
             if let Some(permission) = lacking {
                 let needed = capped_by(&permission);
                 return Err(denied(touch, &judged_on, actor, Some(needed)));
@@ -127,15 +116,36 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
+    /// By which rule a role is assigned on a resource, and where that is judged: what a built-in
+    /// role says of itself replaces what is said where it is assigned.
+    pub(super) fn assignment_rule(
+        &self,
+        (role, roles): (&RoleRef, RolesId),
+        resource: &Object,
+    ) -> (Option<MemberId>, Object) {
+        if let Some(rule) = self.builtin_rule(role, roles) {
+            return (Some(rule), owner_of(self.schema, roles, role));
+        }
+        let kind = self.schema.type_named(resource.kind());
+        let assigns = kind.and_then(|kind| self.schema.assigns(kind.id, roles));
+        let rule = assigns.and_then(|assigns| assigns.granted_by);
+        (rule, resource.clone())
+    }
+
+    fn builtin_rule(&self, role: &RoleRef, roles: RolesId) -> Option<MemberId> {
+        let block = self.schema.roles.get(usize::from(roles.0))?;
+        builtin_of(block, role)?.granted_by
+    }
+
     fn asks(
         &self,
+        judgements: &mut Judgements<'_>,
         rule: MemberId,
-        touch: &Touch<'a>,
-        on: &Object,
-        actor: &'a Subject,
+        touch: &Touch<'_>,
+        (on, actor): (&Object, &Subject),
     ) -> Result<(), Broken> {
         let when = self.when(on);
-        match self.has(rule, on, actor.as_ref(), when)? {
+        match judgements.has(rule, on, when)? {
             true => Ok(()),
             false => {
                 let needed = self.needed(rule, on, actor, self.state_of(when));
@@ -146,25 +156,9 @@ impl<'a> Rules<'a> {
 
     /// Whether the roles of an owner count on a resource: it is the owner, or leads to it.
     fn counts(&self, owner: &Object, roles: RolesId, resource: &Object) -> bool {
-        let (state, schema) = (self.state_of(self.when(resource)), self.schema);
-        let mut seen: HashSet<Object> = HashSet::from([resource.clone()]);
-        let mut open = vec![resource.clone()];
-        while let Some(object) = open.pop() {
-            if object == *owner {
-                return true;
-            }
-            let kind = schema.type_named(object.kind());
-            let assigns = kind.and_then(|kind| schema.assigns(kind.id, roles));
-            for via in assigns.iter().flat_map(|assigns| &assigns.inherits) {
-                let above = behind(state, schema, object.as_ref(), *via);
-                open.extend(
-                    above
-                        .into_iter()
-                        .filter(|object| seen.insert(object.clone())),
-                );
-            }
-        }
-        false
+        let facts = Facts::of(self.state_of(self.when(resource)));
+        let (owner, resource) = ((roles, owner.as_ref()), resource.as_ref());
+        facts.is_some_and(|facts| eval::roles_count(facts, owner, resource, self.now))
     }
 
     /// Whether the actor may make, edit or delete a role of this owner, and give it `added`.
@@ -193,12 +187,13 @@ impl<'a> Rules<'a> {
         let Some(rule) = block.and_then(|block| block.granted_by) else {
             return refuse(None);
         };
-        if !self.has(rule, &owner, actor.as_ref(), When::Before)? {
+        let mut judgements = self.of(actor);
+        if !judgements.has(rule, &owner, When::Before)? {
             return refuse(Some(self.needed(rule, &owner, actor, self.state)));
         }
         if block.is_some_and(|block| block.capped) {
-            let scope = Scope::Owned;
-            let lacking = self.lacking(actor, roles, added, &owner, When::Before, scope)?;
+            let given = (roles, added, Scope::Owned);
+            let lacking = self.lacking(&mut judgements, given, &owner, When::Before)?;
             if let Some(permission) = lacking {
                 return refuse(Some(capped_by(&permission)));
             }
@@ -210,12 +205,10 @@ impl<'a> Rules<'a> {
     /// on an imagined resource that hangs there by the relations over which roles are inherited.
     fn lacking(
         &self,
-        actor: &'a Subject,
-        roles: RolesId,
-        permissions: &[Arc<str>],
+        judgements: &mut Judgements<'_>,
+        (roles, permissions, scope): (RolesId, &[Arc<str>], Scope),
         on: &Object,
         when: When,
-        scope: Scope,
     ) -> Result<Option<Arc<str>>, Broken> {
         let below = self.imagined_below(roles, on);
         let imagined = OnceCell::new();
@@ -231,7 +224,7 @@ impl<'a> Rules<'a> {
             let is_below = below.iter().any(|tuple| tuple.resource.kind() == kind);
             let mut has = here || is_below || scope == Scope::Assigned;
             if here {
-                has = self.has(member, on, actor.as_ref(), when)?;
+                has = judgements.has(member, on, when)?;
             }
             if has && is_below {
                 let state = imagined.get_or_init(|| {
@@ -239,7 +232,7 @@ impl<'a> Rules<'a> {
                     self.state_of(when).with_tuples(tuples)
                 });
                 let resource = ObjectRef::known(kind, IMAGINED).to_object();
-                has = self.judge(state, member, &resource, actor.as_ref())?;
+                has = self.judge(state, member, &resource, judgements.subject)?;
             }
             if !has {
                 return Ok(Some(Arc::clone(name)));

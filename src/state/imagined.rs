@@ -4,35 +4,56 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Change, Commit, State};
-use crate::index::NodeId;
+use super::{State, stored};
+use crate::index::{Index, NodeId};
 use crate::schema::RelId;
 use crate::tuple::{Object, Subject, SubjectRef, Tuple, TupleFilter};
 
 impl State {
     /// The state after granting (`true`) or revoking tuples that its schema takes.
     pub(crate) fn with_tuples<'t>(&self, writes: impl Iterator<Item = (&'t Tuple, bool)>) -> Self {
-        let changes = writes.map(|(tuple, grants)| match grants {
-            true => Change::Granted(tuple.clone()),
-            false => Change::Revoked(tuple.clone()),
-        });
-        self.with_changes(changes.collect())
+        // It fails for tuples that no schema of this history takes; `plan` refuses these before.
+        let index = stored::written(&self.index, writes, self.revision.next());
+        Self {
+            index: index.unwrap_or_else(|_| self.index.clone()),
+            ..self.clone()
+        }
     }
 
     /// The state in which the tuple's relation holds it and nothing else on its resource; `None`
-    /// where it is so already. With `as_given` it has its caveat and expiry, else neither.
+    /// where it is so already. With `as_given` it has its caveat and expiry, else neither. It is
+    /// good for questions alone: no tuples are selected of it.
     pub(crate) fn with_only(&self, tuple: &Tuple, as_given: bool) -> Option<Self> {
-        let mut alone = tuple.clone();
-        if !as_given {
-            (alone.caveat, alone.expires_at) = (None, None);
-        }
-        if self.stands_alone(&alone) {
+        let plain;
+        let alone = match as_given || tuple.is_plain() {
+            true => tuple,
+            false => {
+                plain = Tuple {
+                    caveat: None,
+                    expires_at: None,
+                    ..tuple.clone()
+                };
+                &plain
+            }
+        };
+        if self.stands_alone(alone) {
             return None;
         }
-        let filter = relation_of(tuple);
+        let index = stored::with_only(&self.index, alone);
+        Some(Self {
+            index: index.unwrap_or_else(|| self.only_stored(alone)),
+            ..self.clone()
+        })
+    }
+
+    /// The same index for a tuple that names what is new to it.
+    fn only_stored(&self, alone: &Tuple) -> Index {
+        let filter = relation_of(alone);
         let stored: Vec<Tuple> = self.select(&filter).collect();
-        let gone = stored.into_iter().map(Change::Revoked);
-        Some(self.with_changes(gone.chain([Change::Granted(alone)]).collect()))
+        let gone = stored.iter().map(|tuple| (tuple, false));
+        let writes = gone.chain([(alone, true)]);
+        let index = stored::written(&self.index, writes, self.revision.next());
+        index.unwrap_or_else(|_| self.index.clone())
     }
 
     /// Whether a relation of a resource has just this tuple.
@@ -45,20 +66,6 @@ impl State {
         let groups = self.index.subject_groups(node, relation);
         let edges = groups.flat_map(|group| group.iter());
         edges.take(2).count() == 1 && self.find(tuple).as_ref() == Some(tuple)
-    }
-
-    fn with_changes(&self, changes: Vec<Change>) -> Self {
-        let commit = Commit {
-            revision: self.revision.next(),
-            time: self.time,
-            actor: None,
-            reason: String::new(),
-            metadata: None,
-            changes,
-            remembered: None,
-        };
-        // It fails for tuples that no schema of this history takes; `plan` refuses these before.
-        self.apply(&commit).unwrap_or_else(|_| self.clone())
     }
 
     /// How many direct tuples without caveat and expiry a relation of a resource has; at most

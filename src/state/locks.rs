@@ -1,8 +1,11 @@
 //! The locks that are held: found by id, by the resource that they sit on, and by their end.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{GenericHashMap, OrdMap, OrdSet};
+use smallvec::SmallVec;
 
 use crate::time::Timestamp;
 use crate::tuple::{Object, ObjectRef, Subject};
@@ -45,10 +48,37 @@ type Stack = OrdMap<Arc<str>, Arc<HeldLock>>;
 pub struct Locks {
     by_id: OrdMap<Arc<str>, Arc<HeldLock>>,
     /// By the hash of the resource, which whoever asks has at hand.
-    by_resource: imbl::HashMap<u64, Stack>,
-    /// How many locks there are of each mode: most questions need no more than this.
-    modes: imbl::HashMap<Arc<str>, usize>,
+    by_resource: GenericHashMap<u64, Stack, BuildHasherDefault<AsItIs>, DefaultSharedPtr>,
+    /// Those of which there are any, by their names: most questions need no more than this.
+    modes: Arc<Vec<Mode>>,
     ends: OrdSet<(Timestamp, Arc<str>)>,
+}
+
+/// How many locks of one mode sit on resources of each type.
+#[derive(Clone, Debug)]
+struct Mode {
+    name: Arc<str>,
+    kinds: SmallVec<[(Arc<str>, usize); 2]>,
+}
+
+/// Keys that are hashes already.
+#[derive(Clone, Copy, Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 impl Locks {
@@ -64,7 +94,18 @@ impl Locks {
 
     /// Whether a lock of this mode is held anywhere.
     pub fn has_mode(&self, mode: &str) -> bool {
-        !self.modes.is_empty() && self.modes.contains_key(mode)
+        self.mode(mode).is_some()
+    }
+
+    /// Whether a lock of this mode sits on a resource of this type.
+    pub fn has_mode_on(&self, mode: &str, kind: &str) -> bool {
+        let mut kinds = self.mode(mode).into_iter().flat_map(|mode| &mode.kinds);
+        kinds.any(|(known, _)| **known == *kind)
+    }
+
+    fn mode(&self, name: &str) -> Option<&Mode> {
+        let place = self.modes.binary_search_by(|mode| (*mode.name).cmp(name));
+        self.modes.get(place.ok()?)
     }
 
     /// The lock of this id, its time over or not.
@@ -108,7 +149,7 @@ impl Locks {
         let mut locks = self.without(&hash, &lock.id);
         let stack = locks.by_resource.entry(hash(&lock.resource)).or_default();
         stack.insert(Arc::clone(&lock.id), Arc::clone(lock));
-        *locks.modes.entry(Arc::clone(&lock.mode)).or_insert(0) += 1;
+        locks.count(lock);
         if let Some(end) = lock.expires_at {
             locks.ends.insert((end, Arc::clone(&lock.id)));
         }
@@ -130,15 +171,41 @@ impl Locks {
                 locks.by_resource.remove(&place);
             }
         }
-        let left = locks.modes.get(&lock.mode).map_or(0, |n| n - 1);
-        match left {
-            0 => locks.modes.remove(&lock.mode),
-            _ => locks.modes.insert(Arc::clone(&lock.mode), left),
-        };
+        locks.uncount(&lock);
         if let Some(end) = lock.expires_at {
             locks.ends.remove(&(end, Arc::clone(id)));
         }
         locks
+    }
+
+    fn count(&mut self, lock: &HeldLock) {
+        let modes = Arc::make_mut(&mut self.modes);
+        let place = modes.partition_point(|mode| mode.name < lock.mode);
+        if modes.get(place).is_none_or(|mode| mode.name != lock.mode) {
+            let kinds = SmallVec::new();
+            let name = Arc::clone(&lock.mode);
+            modes.insert(place, Mode { name, kinds });
+        }
+        let Some(mode) = modes.get_mut(place) else {
+            return;
+        };
+        let kind = lock.resource.kind();
+        match mode.kinds.iter_mut().find(|(known, _)| **known == *kind) {
+            Some((_, count)) => *count += 1,
+            None => mode.kinds.push((kind.into(), 1)),
+        }
+    }
+
+    fn uncount(&mut self, lock: &HeldLock) {
+        let modes = Arc::make_mut(&mut self.modes);
+        let kind = lock.resource.kind();
+        for mode in modes.iter_mut().filter(|mode| mode.name == lock.mode) {
+            for (_, count) in mode.kinds.iter_mut().filter(|(known, _)| **known == *kind) {
+                *count -= 1;
+            }
+            mode.kinds.retain(|(_, count)| *count > 0);
+        }
+        modes.retain(|mode| !mode.kinds.is_empty());
     }
 }
 
@@ -194,6 +261,7 @@ mod tests {
             .without(hash, &"a".into())
             .without(hash, &"b".into());
         assert!(left.has_mode("freeze") && !left.has_mode("hold"));
+        assert!(left.has_mode_on("freeze", "doc") && !left.has_mode_on("freeze", "do"));
         let none = left.without(hash, &"c".into()).without(hash, &"c".into());
         assert!(none.is_empty() && !none.has_mode("freeze") && none.next_end().is_none());
         assert!(none.by_resource.is_empty(), "nothing is left behind");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{ApplyError, Change, Commit, HeldLock, State};
 use crate::index::{Edit, Index, Op, Restriction, ScanPosition, SiteRef, Stored, generated};
+use crate::revision::Revision;
 use crate::schema::{CaveatId, Names, RelId, Schema, SubjectType};
 use crate::time::Timestamp;
 use crate::tuple::{RoleRef, Tuple, TupleFilter};
@@ -120,31 +121,44 @@ impl State {
     }
 
     pub(super) fn apply_tuples(&mut self, commit: &Commit) -> Result<(), ApplyError> {
-        let names = Arc::clone(&self.names);
-        let sites: Vec<Option<String>> = (commit.changes.iter())
-            .map(|change| tuple_of(change).and_then(site_of))
-            .collect();
-        let mut edits = Vec::with_capacity(commit.changes.len());
-        for (change, site) in commit.changes.iter().zip(&sites) {
-            let (Some(tuple), granted) = (tuple_of(change), matches!(change, Change::Granted(_)))
-            else {
-                continue;
-            };
-            let op = match granted {
-                true => put(tuple, &names),
-                false => Some(Op::Remove),
-            };
-            let edit = op.and_then(|op| edit_of(tuple, site.as_deref(), op, &names));
-            edits.push(edit.ok_or_else(|| ApplyError::Tuple {
-                revision: commit.revision,
-                tuple: tuple.to_string(),
-            })?);
-        }
-        if !edits.is_empty() {
-            self.index = self.index.apply(&edits, commit.revision);
-        }
+        let changes = commit.changes.iter();
+        let writes = changes.filter_map(|change| {
+            let granted = matches!(change, Change::Granted(_));
+            Some((tuple_of(change)?, granted))
+        });
+        let index = written(&self.index, writes, commit.revision);
+        self.index = index.map_err(|tuple| ApplyError::Tuple {
+            revision: commit.revision,
+            tuple: tuple.to_string(),
+        })?;
         Ok(())
     }
+}
+
+/// The index after granting (`true`) or taking away tuples; an error is one of which some name was
+/// never known.
+pub(super) fn written<'t>(
+    index: &Index,
+    writes: impl Iterator<Item = (&'t Tuple, bool)>,
+    revision: Revision,
+) -> Result<Index, &'t Tuple> {
+    let names = index.names();
+    let writes: Vec<(&Tuple, bool, Option<String>)> = writes
+        .map(|(tuple, granted)| (tuple, granted, site_of(tuple)))
+        .collect();
+    if writes.is_empty() {
+        return Ok(index.clone());
+    }
+    let edits = writes.iter().map(|(tuple, granted, site)| {
+        let op = match granted {
+            true => put(tuple, names),
+            false => Some(Op::Remove),
+        };
+        let edit = op.and_then(|op| edit_of(tuple, site.as_deref(), op, names));
+        edit.ok_or(*tuple)
+    });
+    let edits: Vec<Edit<'_>> = edits.collect::<Result<_, _>>()?;
+    Ok(index.apply(&edits, revision))
 }
 
 fn tuple_of(change: &Change) -> Option<&Tuple> {
@@ -170,6 +184,13 @@ pub(crate) fn imagined(index: &Index, tuple: &Tuple, granted: bool) -> Option<In
     let site = site_of(tuple);
     let edit = edit_of(tuple, site.as_deref(), op, names)?;
     Some(index.apply(&[edit], crate::revision::Revision::default()))
+}
+
+/// An index in which the tuple's relation has the tuple alone on its resource. `None` where a name
+/// or an object was never known.
+pub(super) fn with_only(index: &Index, tuple: &Tuple) -> Option<Index> {
+    let names = index.names();
+    index.with_only(&edit_of(tuple, None, put(tuple, names)?, names)?)
 }
 
 /// The id of the site that an assignment is kept under; `None` for other tuples.

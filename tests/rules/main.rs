@@ -16,4 +16,6 @@ mod locks;
 mod oracle;
 mod races;
 mod roles;
+mod staff;
+mod strangers;
 mod tuples;

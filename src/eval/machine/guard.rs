@@ -148,7 +148,10 @@ impl<'a> Machine<'a> {
         let (ground, node) = (self.ground, goal.node);
         let kind = ground.schema.member(goal.member).owner;
         let left = self.limit.saturating_sub(self.work);
-        let climb = ground.lock_places(node, kind, mode, left);
+        let climb = match self.track {
+            true => ground.lock_places(node, kind, mode, left),
+            false => ground.locked_places(node, kind, mode, left),
+        };
         self.spend(1 + climb.reads)?;
         self.ends = earlier(self.ends, climb.ends);
         let locks = match ground.locks.has_mode(mode) {

@@ -113,7 +113,7 @@ impl<'a> Machine<'a> {
         roles: RolesId,
     ) -> Result<Vec<(NodeId, RelId)>, TooMuchWork> {
         let goal = self.goal(part, false, false);
-        Ok(self.above(goal, roles)?.read.clone())
+        Ok(self.above(goal, roles)?.read.to_vec())
     }
 
     /// Whether the subject is the very set that `member` of `node` is.
