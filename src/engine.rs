@@ -264,6 +264,7 @@ impl Engine {
         let wait = options.wait_for_watchers.filter(|_| !options.dry_run);
         let written = match command.action {
             Action::RevokeMatching { .. } => self.revoke_matching(command, deadline).await,
+            Action::DeleteRole { .. } => self.delete_role(command, deadline).await,
             Action::WriteSchema { .. } => self.write_schema(command, deadline).await,
             _ => self.submit(command, deadline).await,
         };

@@ -96,6 +96,14 @@ pub enum Action {
         /// Which.
         role: RoleRef,
     },
+    /// A part of a deletion that is too large to be done at once: the role includes nothing from
+    /// then on, and is held by fewer.
+    EmptyRole {
+        /// Which.
+        role: RoleRef,
+        /// How many assignments go at most.
+        most: usize,
+    },
     /// Gives and takes roles, as one commit.
     Assign {
         /// What to give and take, each once.
@@ -386,6 +394,9 @@ pub fn plan(
         Action::CreateRole(wanted) => roles::create(state, wanted, &command.options, now)?,
         Action::UpdateRole(edit) => roles::update(state, edit, &command.options, now)?,
         Action::DeleteRole { role } => roles::delete(state, role, &command.options, now)?,
+        Action::EmptyRole { role, most } => {
+            roles::empty(state, role, *most, &command.options, now)?
+        }
         Action::Assign { assignments } => roles::assign(state, assignments, &command.options, now)?,
         Action::Import { updates, locks } => bulk::import(state, updates, locks, now, limits)?,
         Action::ImportBegin { roles, locks } => bulk::begin_import(state, roles, locks, now)?,

@@ -176,7 +176,7 @@ impl<'a> Rules<'a> {
             free: false,
         };
         let decision = eval::judge(state, &judged, self.now, self.work);
-        self.surely(rule, resource, decision)
+        self.surely(rule, resource, &decision)
     }
 
     /// Whether a judgement is an allow.
@@ -184,14 +184,14 @@ impl<'a> Rules<'a> {
         &self,
         rule: MemberId,
         resource: &Object,
-        decision: Result<Decision, CheckError>,
+        decision: &Result<Decision, CheckError>,
     ) -> Result<bool, Broken> {
         match decision {
-            Ok(decision) => Ok(decision == Decision::Allowed),
+            Ok(decision) => Ok(*decision == Decision::Allowed),
             Err(CheckError::TooComplex { limit }) => Err(Box::new(Violation::TooComplex {
                 rule: self.schema.member(rule).name.to_string(),
                 resource: resource.to_string(),
-                limit,
+                limit: *limit,
             })),
             // Names were found when the command's shape was judged.
             Err(_) => Ok(false),
@@ -243,7 +243,7 @@ impl Judgements<'_> {
         match judge {
             Some(judge) => {
                 let decision = judge.judge(rule, resource.as_ref(), free);
-                rules.surely(rule, resource, decision)
+                rules.surely(rule, resource, &decision)
             }
             // Names were found when the command's shape was judged.
             None => Ok(false),

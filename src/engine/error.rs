@@ -126,7 +126,8 @@ pub enum EngineError {
         /// What became of the write; `None` where none was asked for.
         outcome: Option<WriteOutcome>,
     },
-    /// A revoke by filter, which is done in parts, got no further. What it says was done stands.
+    /// A revoke by filter or the end of a role, which is done in parts, got no further. What it
+    /// says was done stands.
     #[error("{revoked} tuples were revoked, up to revision {token}; then: {cause}")]
     RevokedInPart {
         /// How many are gone.

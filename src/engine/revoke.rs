@@ -1,5 +1,5 @@
-//! Revokes by filter that match much: judged whole on one state, then done part by part, so that
-//! neither the search nor the commits hold up other writes.
+//! Revokes by filter that match much, and the end of roles that very many hold: judged whole on one
+//! state, then done part by part, so that neither the search nor the commits hold up other writes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -88,16 +88,70 @@ impl Engine {
             match (written, done) {
                 (Ok(written), _) if last => return Ok(written),
                 (Ok(written), _) => done = Some(written),
-                (Err(cause), Some(before)) if before.revoked > 0 => {
-                    return Err(EngineError::RevokedInPart {
-                        revoked: before.revoked,
-                        token: before.token,
-                        cause: Box::new(cause),
-                    });
-                }
-                (Err(cause), _) => return Err(cause),
+                (Err(cause), done) => return Err(in_part(done, cause)),
             }
         }
+    }
+}
+
+impl Engine {
+    /// Deletes a role. Where very many hold it, it includes nothing from the first commit on, its
+    /// assignments go part by part, and it goes with the last of them: its key is taken until then,
+    /// so that nobody can give force to what is still assigned.
+    pub(super) async fn delete_role(
+        &self,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Written, EngineError> {
+        let state = self.newest();
+        let Action::DeleteRole { role } = &command.action else {
+            return self.submit(command, deadline).await;
+        };
+        if state.tuple_count() <= PART as u64 {
+            return self.submit(command, deadline).await;
+        }
+        let limits = self.inner.limits.clone();
+        let judged = judge(state, command.clone(), self.now(), limits);
+        let Plan { commits, answer } = judged.await?.map_err(EngineError::Refused)?;
+        if commits.is_empty() {
+            // It was done before under its key, or is a dry run.
+            return Ok(answer);
+        }
+        let part = Command {
+            action: Action::EmptyRole {
+                role: role.clone(),
+                most: PART,
+            },
+            ..command.clone()
+        };
+        let mut left: usize = commits.iter().map(|commit| commit.changes.len()).sum();
+        drop(commits);
+        let mut before: Option<Written> = None;
+        loop {
+            let last = left <= PART;
+            let next = if last { &command } else { &part };
+            let written = self.submit(next.clone(), deadline).await;
+            let revoked = before.as_ref().map_or(0, |before| before.revoked);
+            let mut written = written.map_err(|cause| in_part(before, cause))?;
+            written.revoked += revoked;
+            if last {
+                return Ok(written);
+            }
+            left -= PART;
+            before = Some(written);
+        }
+    }
+}
+
+/// What is said where a later part is refused.
+fn in_part(done: Option<Written>, cause: EngineError) -> EngineError {
+    match done {
+        Some(before) if before.revoked > 0 => EngineError::RevokedInPart {
+            revoked: before.revoked,
+            token: before.token,
+            cause: Box::new(cause),
+        },
+        _ => cause,
     }
 }
 

@@ -109,7 +109,11 @@ pub(super) fn to_remember(
 /// A dry run neither keeps a key nor is answered by one, nor does a part with more to come.
 fn key_of(command: &Command) -> Option<&Arc<str>> {
     let key = command.options.idempotency_key.as_ref();
-    let goes_on = matches!(&command.action, Action::RevokePart(part) if !part.last);
+    let goes_on = match &command.action {
+        Action::RevokePart(part) => !part.last,
+        Action::EmptyRole { .. } => true,
+        _ => false,
+    };
     key.filter(|_| !command.options.dry_run && !goes_on)
 }
 
@@ -244,6 +248,7 @@ fn action_text(text: &mut String, action: &Action) {
         Action::CreateRole(_)
         | Action::UpdateRole(_)
         | Action::DeleteRole { .. }
+        | Action::EmptyRole { .. }
         | Action::Assign { .. } => role_text(text, action),
         Action::Expire => part(text, "expire"),
     }
@@ -265,7 +270,7 @@ fn role_text(text: &mut String, action: &Action) {
             names_text(text, &edit.allow);
             names_text(text, &edit.disallow);
         }
-        Action::DeleteRole { role } => {
+        Action::EmptyRole { role, .. } | Action::DeleteRole { role } => {
             part(text, "delete role");
             part(text, role.as_str());
         }

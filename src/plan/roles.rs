@@ -113,35 +113,80 @@ pub(super) fn delete(
     options: &WriteOptions,
     now: Timestamp,
 ) -> Result<Effect, Refusal> {
+    let (_, assignments) = deletable(state, role, usize::MAX, options, now)?;
+    let mut effect = taken(assignments, now);
+    effect.changes.push(vec![Change::RoleDeleted(role.clone())]);
+    effect.changes = vec![effect.changes.concat()];
+    Ok(effect)
+}
+
+/// Begins to delete a role, or goes on: it includes nothing, and some of its assignments go.
+pub(super) fn empty(
+    state: &State,
+    role: &RoleRef,
+    most: usize,
+    options: &WriteOptions,
+    now: Timestamp,
+) -> Result<Effect, Refusal> {
+    let (record, assignments) = deletable(state, role, most, options, now)?;
+    let mut effect = taken(assignments, now);
+    if !record.permissions.is_empty() {
+        let without_force = RoleRecord {
+            permissions: Vec::new(),
+            ..RoleRecord::clone(&record)
+        };
+        let written = vec![Change::RoleWritten(Arc::new(without_force))];
+        effect.changes.insert(0, written);
+    }
+    effect.changes = vec![effect.changes.concat()];
+    Ok(effect)
+}
+
+/// A role that may be deleted, and the first of its assignments.
+fn deletable(
+    state: &State,
+    role: &RoleRef,
+    most: usize,
+    options: &WriteOptions,
+    now: Timestamp,
+) -> Result<(Arc<RoleRecord>, Vec<Tuple>), Refusal> {
     let schema = state.schema.as_deref().ok_or(Refusal::NoSchema)?;
-    known_actor(schema, options.actor.as_ref())?;
+    let actor = options.actor.as_ref();
+    known_actor(schema, actor)?;
     let (role, roles, block) = known_block(schema, role)?;
+    let rules = Rules::new(state, schema, actor, &[], now);
+    rules.may_edit_role(&format!("delete {role}"), role, roles, &[])?;
     let filter = TupleFilter {
         relation: Some(role.relation().into()),
         ..TupleFilter::default()
     };
-    let assignments: Vec<Tuple> = state.select(&filter).collect();
+    let assignments: Vec<Tuple> = state.select(&filter).take(most).collect();
     let touches: Vec<Touch<'_>> = (assignments.iter())
         .filter_map(|tuple| Touch::revoked(schema, tuple))
         .collect();
-    let rules = Rules::new(state, schema, options.actor.as_ref(), &touches, now);
-    rules.may_edit_role(&format!("delete {role}"), role, roles, &[])?;
-    let owner = owner(schema, block, role);
-    rules.seals(std::slice::from_ref(&owner))?;
-    if existing(state, schema, role)?.builtin {
-        return Err(Refusal::builtin(role, "can't be deleted"));
+    let rules = Rules::new(state, schema, actor, &touches, now);
+    rules.seals(&[owner(schema, block, role)])?;
+    let found = existing(state, schema, role)?;
+    match found.builtin {
+        true => Err(Refusal::builtin(role, "can't be deleted")),
+        false => Ok((found.record, assignments)),
     }
+}
+
+/// What becomes of assignments whose role goes.
+fn taken(assignments: Vec<Tuple>, now: Timestamp) -> Effect {
     let revoked = assignments.iter().filter(|tuple| holds(tuple, now)).count() as u64;
-    let gone = assignments.iter().map(|tuple| match holds(tuple, now) {
-        true => Change::Revoked(tuple.clone()),
-        false => Change::Expired(tuple.clone()),
-    });
-    let changes = gone.chain([Change::RoleDeleted(role.clone())]).collect();
-    Ok(Effect {
-        changes: vec![changes],
+    let gone = assignments
+        .into_iter()
+        .map(|tuple| match holds(&tuple, now) {
+            true => Change::Revoked(tuple),
+            false => Change::Expired(tuple),
+        });
+    Effect {
+        changes: vec![gone.collect()],
         revoked,
         ..Effect::default()
-    })
+    }
 }
 
 /// Gives and takes roles as one commit, each an upsert or a removal, whether it stands or not.

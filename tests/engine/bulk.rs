@@ -1,5 +1,5 @@
-//! Revokes by filter that match much: in parts, others' writes in between, and what is said where
-//! a part fails.
+//! Revokes by filter that match much, and the end of a role that many hold: in parts, others' writes
+//! in between, and what is said where a part fails.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portcullis::engine::{Engine, EngineError};
-use portcullis::plan::{Action, Command};
+use portcullis::plan::{Action, Assignment, Command, Operation, RoleWanted};
 use portcullis::revision::Consistency::Newest;
 use portcullis::revision::Revision;
 use portcullis::state::{Change, Commit};
 use portcullis::store::memory::Fault;
 use portcullis::store::{MemoryStore, Store};
 
-use crate::world::{TestClock, command, did, filter, keyed, open, store, stored};
+use crate::world::{TestClock, command, did, filter, keyed, open, schema, store, stored};
 
 /// More than the writer searches itself.
 const MANY: u64 = 12_500;
@@ -185,4 +185,105 @@ async fn what_is_granted_anew_in_between_goes_once() {
         }
     }
     assert_eq!(left, from_log);
+}
+
+const ROLES: &str = "definition user {}
+definition organization {
+    relation owner: user
+    permission own = owner
+    permission work = owner + any role
+    assigns role granted by own
+    lock freeze { blocks work  seals }
+}
+roles role of organization { held by user  granted by own }";
+
+/// A role that includes something and that so many hold, on 100 resources.
+async fn staffed(log: &MemoryStore, holders: u64) -> Engine {
+    let engine = Engine::open(Box::new(log.reopen()), TestClock::at(100).options()).unwrap();
+    engine.write(schema(ROLES), None).await.unwrap();
+    did(&engine, &["+organization:o#owner@user:ann"]).await;
+    let made = command(Action::CreateRole(RoleWanted {
+        owner: "organization:o".parse().unwrap(),
+        key: "wide".into(),
+        title: "".into(),
+        permissions: vec!["organization.work".into()],
+    }));
+    engine.write(made, None).await.unwrap();
+    let one = |n: u64| {
+        let (who, on) = (format!("user:u{n}"), format!("organization:{}", n % 100));
+        let role = "role:o/wide".parse().unwrap();
+        Assignment::new(
+            Operation::Grant,
+            role,
+            who.parse().unwrap(),
+            on.parse().unwrap(),
+        )
+    };
+    let assignments = (0..holders).map(one).collect();
+    let given = command(Action::Assign { assignments });
+    engine.write(given, None).await.unwrap();
+    engine
+}
+
+fn end_of_role(key: &str) -> Command {
+    let role = "role:o/wide".parse().unwrap();
+    keyed(command(Action::DeleteRole { role }), "c", key)
+}
+
+#[tokio::test]
+async fn a_role_that_many_hold_is_without_force_at_once_and_goes_in_parts() {
+    let log = store();
+    let holders = 2 * PART + 500;
+    let engine = staffed(&log, holders).await;
+    let before = engine.status().token.revision;
+    let written = engine.write(end_of_role("k"), None).await.unwrap();
+    assert_eq!(written.revoked, holders);
+    let commits = commits(&log, before);
+    let sizes: Vec<usize> = commits.iter().map(|commit| commit.changes.len()).collect();
+    assert_eq!(sizes, [2_001, 2_000, 501], "its record first, and last");
+    match &commits[0].changes[0] {
+        Change::RoleWritten(role) => assert!(role.permissions.is_empty()),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(commits[2].changes[500], Change::RoleDeleted(_)));
+    assert_eq!(
+        stored(&engine, Newest).await,
+        ["organization:o#owner@user:ann"]
+    );
+    // A repeat answers, and takes nothing from a role of that name that is made anew.
+    let repeat = engine.write(end_of_role("k"), None).await.unwrap();
+    assert_eq!(repeat.token, written.token);
+}
+
+#[tokio::test]
+async fn the_end_of_a_role_that_breaks_off_is_gone_on_with() {
+    let log = store();
+    let holders = 2 * PART + 500;
+    let engine = staffed(&log, holders).await;
+    log.faults().appends([Fault::None, Fault::NotWritten]);
+    let error = engine.write(end_of_role("k"), None).await.unwrap_err();
+    match &error {
+        EngineError::RevokedInPart { revoked, .. } => assert_eq!(*revoked, PART),
+        other => panic!("{other}"),
+    }
+    let again = Engine::open(Box::new(log.reopen()), TestClock::at(200).options()).unwrap();
+    let mut dry = end_of_role("");
+    dry.options.idempotency_key = None;
+    dry.options.dry_run = true;
+    let would = again.write(dry, None).await.unwrap();
+    assert_eq!(would.revoked, holders - PART);
+    // Who has no right ends nothing of it, part or whole.
+    let mut eve = end_of_role("e");
+    eve.options.actor = Some("user:eve".parse().unwrap());
+    let said = again.write(eve, None).await.unwrap_err().to_string();
+    assert!(
+        said.contains("user:eve may not delete role:o/wide"),
+        "{said}"
+    );
+    let rest = again.write(end_of_role("k"), None).await.unwrap();
+    assert_eq!(rest.revoked, holders - PART);
+    assert_eq!(
+        stored(&again, Newest).await,
+        ["organization:o#owner@user:ann"]
+    );
 }

@@ -899,7 +899,7 @@ async fn build(dice: &mut Dice, engine: &Engine, world: &mut World) {
             ttl: None,
             lock_id: None,
         }));
-        lock.options.reason = "r".to_owned();
+        lock.options.reason = "r".into();
         engine.write(lock, None).await.unwrap();
     }
 }

@@ -100,7 +100,7 @@ fn lock(resource: &str, id: Option<&str>, reason: &str) -> Command {
         ttl: Some(Duration::from_secs(60)),
         lock_id: id.map(Into::into),
     }));
-    command.options.reason = reason.to_owned();
+    command.options.reason = reason.into();
     command
 }
 
@@ -155,19 +155,10 @@ async fn heard(engine: &Engine, command: Command) -> String {
 
 /// What a stranger may try, by what it would be told if rights were judged later.
 fn attempts() -> Vec<(&'static str, Command)> {
-    let acme = "organization:acme";
-    let member = "organization:acme#member";
-    let named = |relation: &str| TupleFilter {
-        relation: Some(relation.into()),
-        ..filter(acme)
-    };
-    let give = |key, who| assign(Operation::Grant, key, who, acme);
-    let take = |key, who| assign(Operation::Revoke, key, who, acme);
-    let mut moved = vec![
-        assign(Operation::Delete, "ops", "user:bob", acme),
-        give("member", "user:bob"),
-    ];
-    moved[1].ends_with = Some(moved[0].role.clone());
+    [tuples(), filters(), locks_and_roles()].concat()
+}
+
+fn tuples() -> Vec<(&'static str, Command)> {
     vec![
         (
             "what stands",
@@ -223,6 +214,17 @@ fn attempts() -> Vec<(&'static str, Command)> {
                 "!organization:acme#member@user:bob",
             ]),
         ),
+    ]
+}
+
+fn filters() -> Vec<(&'static str, Command)> {
+    let acme = "organization:acme";
+    let member = "organization:acme#member";
+    let named = |relation: &str| TupleFilter {
+        relation: Some(relation.into()),
+        ..filter(acme)
+    };
+    vec![
         ("nothing matches", matching(filter(member), 0)),
         ("LIMIT_EXCEEDED", matching(filter(member), 1)),
         ("nothing matches", matching(filter(acme), 0)),
@@ -253,6 +255,19 @@ fn attempts() -> Vec<(&'static str, Command)> {
                 0,
             ),
         ),
+    ]
+}
+
+fn locks_and_roles() -> Vec<(&'static str, Command)> {
+    let acme = "organization:acme";
+    let give = |key, who| assign(Operation::Grant, key, who, acme);
+    let take = |key, who| assign(Operation::Revoke, key, who, acme);
+    let mut moved = vec![
+        assign(Operation::Delete, "ops", "user:bob", acme),
+        give("member", "user:bob"),
+    ];
+    moved[1].ends_with = Some(moved[0].role.clone());
+    vec![
         ("LOCK_EXISTS", lock(acme, Some("taken"), "why not")),
         ("REASON_REQUIRED", lock(acme, None, "")),
         ("ROLE_EXISTS", create("ops")),
