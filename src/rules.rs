@@ -212,7 +212,7 @@ struct Judgements<'r> {
     after: Option<Judge<'r>>,
 }
 
-impl Judgements<'_> {
+impl<'r> Judgements<'r> {
     /// Whether the subject has `rule` on `resource`, for sure.
     fn has(&mut self, rule: MemberId, resource: &Object, when: When) -> Result<bool, Broken> {
         self.judge(rule, resource, when, false)
@@ -231,22 +231,45 @@ impl Judgements<'_> {
         free: bool,
     ) -> Result<bool, Broken> {
         let rules = self.rules;
+        match self.judge_of(when) {
+            Some(judge) => {
+                let decision = judge.judge(rule, resource.as_ref(), free);
+                rules.surely(rule, resource, &decision)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// The same on what is imagined of a state.
+    fn has_alone(
+        &mut self,
+        rule: MemberId,
+        resource: &Object,
+        (alone, when): (&State, When),
+    ) -> Result<bool, Broken> {
+        let rules = self.rules;
+        match (self.judge_of(when), Facts::of(alone)) {
+            (Some(judge), Some(facts)) => {
+                let alone = judge.on(facts);
+                let decision = alone.and_then(|mut j| j.judge(rule, resource.as_ref(), false));
+                rules.surely(rule, resource, &decision)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// `None` for a subject whose names the schema lacks; they were found when the command's shape
+    /// was judged.
+    fn judge_of(&mut self, when: When) -> Option<&mut Judge<'r>> {
+        let rules = self.rules;
         let judge = match when {
             When::Before => &mut self.before,
             When::After => &mut self.after,
         };
         if judge.is_none() {
-            let facts = Facts::of(rules.state_of(when));
-            let new = facts.map(|facts| Judge::new(facts, self.subject, rules.now, rules.work));
-            *judge = new.and_then(Result::ok);
+            let facts = Facts::of(rules.state_of(when))?;
+            *judge = Judge::new(facts, self.subject, rules.now, rules.work).ok();
         }
-        match judge {
-            Some(judge) => {
-                let decision = judge.judge(rule, resource.as_ref(), free);
-                rules.surely(rule, resource, &decision)
-            }
-            // Names were found when the command's shape was judged.
-            None => Ok(false),
-        }
+        judge.as_mut()
     }
 }

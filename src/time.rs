@@ -115,6 +115,9 @@ impl fmt::Display for Timestamp {
 /// Parses `24h`, `1h30m`, `7d`, `250ms`: numbers, each with its unit.
 pub fn span(text: &str) -> Result<Duration, String> {
     let expected = || "expected a span such as 24h, 90m or 7d".to_owned();
+    if text.starts_with('-') {
+        return Err("is in the past; expected a span such as 24h, 90m or 7d".to_owned());
+    }
     let (mut rest, mut total) = (text, Duration::ZERO);
     while !rest.is_empty() {
         let digits = rest
@@ -140,5 +143,10 @@ pub fn span(text: &str) -> Result<Duration, String> {
             .ok_or_else(expected)?;
         rest = tail;
     }
-    (!total.is_zero()).then_some(total).ok_or_else(expected)
+    let nothing = || "is no time at all; expected a span such as 24h, 90m or 7d".to_owned();
+    match (text.is_empty(), total.is_zero()) {
+        (true, _) => Err(expected()),
+        (false, true) => Err(nothing()),
+        (false, false) => Ok(total),
+    }
 }

@@ -223,6 +223,40 @@ const LOCKS: &[(&str, Story)] = &[
         },
     ),
     (
+        "all of one type are not all of another",
+        Story {
+            schema: FREEZE,
+            given: &["app:a#developer@user:dev"],
+            steps: &[
+                "= app:a#deploy@user:dev: allowed",
+                "+ lock l1 freeze app:a for team:*",
+                "= app:a#deploy@user:dev: locked l1",
+            ],
+        },
+    ),
+    (
+        "a lock never decides about itself: what it lets pass is seen without locks",
+        Story {
+            schema: "definition user {}
+                     definition app {
+                         relation lead: user
+                         permission run = lead
+                         permission chief = lead
+                         lock hold { blocks *  except chief }
+                     }",
+            given: &["app:a#lead@user:lea"],
+            steps: &[
+                "= app:a#run@user:lea: allowed",
+                "+ lock l1 hold app:a",
+                "= app:a#run@user:lea: allowed",
+                "= app:a#chief@user:lea: allowed",
+                "= app:a#lead@user:lea: allowed",
+                "+ lock l2 hold app:a for user:eve",
+                "= app:a#run@user:lea: allowed",
+            ],
+        },
+    ),
+    (
         "an exempt group that nobody has ever named can get members later",
         Story {
             schema: FREEZE,

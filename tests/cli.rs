@@ -190,6 +190,40 @@ fn a_fresh_server_answers_grants_and_refuses() {
     assert!(told.contains("is open in another process"), "{told}");
 }
 
+/// What is said wrong is answered with what to say.
+#[test]
+fn locks_and_roles_help_who_errs() {
+    let server = Server::start(&["--memory", "--template", "groups-and-locks"]);
+    let lock = "lock environment:prod freeze --as user:ada --reason r";
+    server.check("unlock relase", 1, "no lock \"relase\" is held");
+    server.check("unlock relase", 1, "portcullis locks");
+    server.check(&format!("{lock} --ttl -5s"), 64, "is in the past");
+    server.check(&format!("{lock} --ttl 0s"), 64, "is no time at all");
+    server.check(
+        "lock environment:prod freeze --as user:dev",
+        1,
+        "user:dev may not lock",
+    );
+    let server = Server::start(&["--memory", "--template", "permission-matrix"]);
+    server.check(
+        "roles create role:acme/qa x",
+        1,
+        "owner is a role; expected whose it is, such as workspace:acme",
+    );
+    server.check("roles list workspace:nowhere", 0, "is there such an owner?");
+    server.check(
+        "roles delete role:acme/qa",
+        1,
+        "portcullis roles list OWNER",
+    );
+    let assign = "roles assign role:acme/member user:new workspace:acme";
+    server.check(assign, 0, "assigned role:acme/member to user:new");
+    server.check(assign, 0, "user:new holds it there already");
+    let take = "roles unassign role:acme/member user:new workspace:acme";
+    server.check(take, 0, "unassigned role:acme/member from user:new");
+    server.check(take, 0, "user:new did not hold it there");
+}
+
 #[test]
 fn questions_the_other_way_round() {
     let server = Server::start(&["--memory"]);

@@ -242,6 +242,8 @@ fn hint(reason: &str) -> Option<&'static str> {
             "somebody wrote another since; read it and merge: portcullis schema read"
         }
         "CAVEAT_CONTEXT_INVALID" => "the parameters and their types: portcullis schema read",
+        "LOCK_NOT_FOUND" => "the locks that are held, and their ids: portcullis locks",
+        "ROLE_NOT_FOUND" => "the roles of an owner: portcullis roles list OWNER",
         "LIMIT_EXCEEDED" => "look at what matches: portcullis tuples PATTERN",
         "KEY_REUSED" => "an idempotency key belongs to one request; take a new one",
         "REVISION_TRIMMED" | "EPOCH_MISMATCH" => "leave the revision out to read the newest",

@@ -30,7 +30,13 @@ pub(super) struct Lock {
     /// A `lock` of the resource's type
     mode: String,
     /// How long it is held, such as 2h; until it is unlocked where this is left out
-    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    #[arg(
+        long,
+        alias = "expires",
+        value_name = "SPAN",
+        allow_hyphen_values = true,
+        value_parser = values::span
+    )]
     ttl: Option<Duration>,
     /// Whom it does not touch, beside the mode's `except` (may be given several times)
     #[arg(long, value_name = "SUBJECT", value_parser = values::subject)]
@@ -57,7 +63,13 @@ pub(super) struct Renew {
     /// The lock's id
     id: String,
     /// How long from now, such as 2h; until it is unlocked where this is left out
-    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    #[arg(
+        long,
+        alias = "expires",
+        value_name = "SPAN",
+        allow_hyphen_values = true,
+        value_parser = values::span
+    )]
     ttl: Option<Duration>,
     #[command(flatten)]
     options: Options,

@@ -12,6 +12,7 @@ use super::write::Options;
 use super::{At, Exit};
 use crate::api::convert::values::to_timestamp;
 use crate::api::proto;
+use crate::api::proto::grant_service_client::GrantServiceClient;
 use crate::api::proto::role_service_client::RoleServiceClient;
 use crate::tuple::{Object, RoleRef, Subject};
 
@@ -102,22 +103,14 @@ pub(super) struct Delete {
 #[derive(Args, Debug)]
 #[command(after_help = "portcullis roles assign role:acme/deployer user:bob application:shop")]
 pub(super) struct Assign {
-    /// Such as role:acme/deployer
-    role: RoleRef,
-    /// Who: type:id, type:id#relation or type:*
-    #[arg(value_parser = values::subject)]
-    subject: Subject,
-    /// Where: type:id
-    #[arg(value_parser = values::object)]
-    resource: Object,
+    #[command(flatten)]
+    given: Assignment,
     /// When the assignment ends: a span such as 24h, or a time (RFC 3339)
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = Ends::parse)]
     expires: Option<Ends>,
-    #[command(flatten)]
-    options: Options,
 }
 
-/// Takes a role on a resource from somebody.
+/// Who has which role where.
 #[derive(Args, Debug)]
 pub(super) struct Assignment {
     /// Such as role:acme/deployer
@@ -185,11 +178,34 @@ impl List {
             "revision": answer.revision,
         });
         let mut text = matrix(&answer);
-        if answer.roles.is_empty() {
-            let _ = writeln!(text, "{} has no roles: is there such an owner?", self.owner);
+        if answer.roles.iter().all(|role| role.builtin) && !self.is_known(client)? {
+            let _ = writeln!(
+                text,
+                "no tuple names {}: is there such an owner?",
+                self.owner
+            );
         }
         output.document(&value, &text)?;
         Ok(Exit::Done)
+    }
+}
+
+impl List {
+    /// Whether any tuple is about the owner: whatever it is called, it has the built-in roles.
+    fn is_known(&self, client: &Client) -> anyhow::Result<bool> {
+        let request = proto::ReadTuplesRequest {
+            filter: Some(proto::TupleFilter {
+                resource_type: self.owner.kind().to_owned(),
+                resource_id: self.owner.id().to_owned(),
+                ..proto::TupleFilter::default()
+            }),
+            consistency: self.at.message(),
+            limit: 1,
+            ..proto::ReadTuplesRequest::default()
+        };
+        let mut service = GrantServiceClient::new(client.channel());
+        let mut rows = client.call(service.read_tuples(request))?.into_inner();
+        Ok(client.call(rows.message())?.is_some())
     }
 }
 
@@ -321,29 +337,21 @@ impl Delete {
 
 impl Assign {
     fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
-        let expires_at = self.expires.map(Ends::instant);
+        let given = &self.given;
         let request = proto::AssignRoleRequest {
-            role: self.role.to_string(),
-            subject: self.subject.to_string(),
-            resource: self.resource.to_string(),
-            expires_at: expires_at.map(to_timestamp),
-            options: Some(self.options.message()),
+            role: given.role.to_string(),
+            subject: given.subject.to_string(),
+            resource: given.resource.to_string(),
+            expires_at: self.expires.map(Ends::instant).map(to_timestamp),
+            options: Some(given.options.message()),
         };
         let mut service = RoleServiceClient::new(client.channel());
         let answer = client.call(service.assign_role(request))?.into_inner();
-        let Self {
-            role,
-            subject,
-            resource,
-            ..
-        } = &self;
-        let text = match answer.unchanged {
-            true => format!("nothing changed: {subject} holds {role} on {resource} already"),
-            false => {
-                let verb = self.options.verb("assigned");
-                format!("{verb} {role} to {subject} on {resource}")
-            }
-        };
+        let text = given.told(
+            answer.unchanged,
+            ("assigned", "to"),
+            "holds it there already",
+        );
         done(&text, &answer.revision, output)
     }
 }
@@ -358,20 +366,26 @@ impl Assignment {
         };
         let mut service = RoleServiceClient::new(client.channel());
         let answer = client.call(service.unassign_role(request))?.into_inner();
+        let text = self.told(
+            answer.unchanged,
+            ("unassigned", "from"),
+            "did not hold it there",
+        );
+        done(&text, &answer.revision, output)
+    }
+
+    /// What was done, or why nothing was.
+    fn told(&self, unchanged: bool, (done, to): (&'static str, &str), otherwise: &str) -> String {
         let Self {
             role,
             subject,
             resource,
-            ..
-        } = &self;
-        let text = match answer.unchanged {
-            true => format!("nothing changed: {subject} did not hold {role} on {resource}"),
-            false => {
-                let verb = self.options.verb("unassigned");
-                format!("{verb} {role} from {subject} on {resource}")
-            }
-        };
-        done(&text, &answer.revision, output)
+            options,
+        } = self;
+        match unchanged {
+            true => format!("nothing changed: {role} on {resource}: {subject} {otherwise}"),
+            false => format!("{} {role} {to} {subject} on {resource}", options.verb(done)),
+        }
     }
 }
 

@@ -65,6 +65,35 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// A judge of the same subject on what is imagined of its state.
+    ///
+    /// # Errors
+    /// As for a new one.
+    pub(crate) fn on<'b>(&self, facts: Facts<'b>) -> Result<Judge<'b>, CheckError>
+    where
+        'a: 'b,
+    {
+        let Subjected {
+            ground,
+            who,
+            unknown,
+        } = self.asker;
+        if !facts.index.shares_nodes() {
+            return Judge::new(facts, self.subject, ground.now, self.limits.work);
+        }
+        let asker: Subjected<'b> = Subjected {
+            ground: Ground::of(facts, ground.now),
+            who,
+            unknown,
+        };
+        Ok(Judge {
+            asker,
+            subject: self.subject,
+            machine: asker.machine(&NOTHING, &self.limits),
+            limits: self.limits,
+        })
+    }
+
     /// The value of a member on a resource.
     ///
     /// # Errors
@@ -78,8 +107,7 @@ impl<'a> Judge<'a> {
         let ground = self.asker.ground;
         let owner = ground.schema.member(member).owner;
         let free = free || ground.programs.get(member).free;
-        let node = resource_node(ground.index, owner, self.subject, resource);
-        if ground.index.node(owner, resource.id()).is_some() {
+        if let Some(node) = ground.index.node(owner, resource.id()) {
             self.machine.begin_anew();
             return decided(&mut self.machine, node, member, free, self.limits.work);
         }
@@ -87,6 +115,7 @@ impl<'a> Judge<'a> {
         let mut asker: Subjected<'_> = self.asker;
         asker.unknown = [Some(resource), asker.unknown.get(1).copied().flatten()];
         let mut machine = asker.machine(&NOTHING, &self.limits);
+        let node = resource_node(ground.index, owner, self.subject, resource);
         decided(&mut machine, node, member, free, self.limits.work)
     }
 }

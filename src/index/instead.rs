@@ -73,6 +73,11 @@ impl Index {
         })
     }
 
+    /// Whether it is what is imagined of another index, whose nodes are the same.
+    pub(crate) fn shares_nodes(&self) -> bool {
+        self.instead.is_some()
+    }
+
     /// Notes what becomes of one tuple of the edit's resource, on both sides.
     fn imagine(
         &self,

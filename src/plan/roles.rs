@@ -303,12 +303,20 @@ pub(crate) fn block_of<'s>(
     schema: &'s Schema,
     owner: &Object,
 ) -> Result<(RolesId, &'s RolesDef), Refusal> {
-    let kind = schema
-        .knows_object("owner", owner)
-        .map_err(|problem| Refusal::Named {
-            field: "owner".to_owned(),
-            problem: Box::new(problem),
-        })?;
+    let kind = schema.knows_object("owner", owner).map_err(|problem| {
+        match schema.roles_named(owner.kind()) {
+            // `role:acme/qa`, where its owner and its key belong apart.
+            Some((_, block)) => {
+                let kind = schema.names.type_name(block.owner);
+                let problem = format!("is a role; expected whose it is, such as {kind}:acme");
+                Refusal::malformed("owner", problem)
+            }
+            None => Refusal::Named {
+                field: "owner".to_owned(),
+                problem: Box::new(problem),
+            },
+        }
+    })?;
     let block = schema.roles.iter().find(|block| block.owner == kind);
     block
         .and_then(|block| schema.roles_named(&block.name))

@@ -93,7 +93,7 @@ impl Rules<'_> {
         let alone = base.with_only(touch.tuple, touch.act == Act::Grant);
         let has = match &alone {
             None => judgements.has(rule, resource, when)?,
-            Some(alone) => self.judge(alone, rule, resource, actor.as_ref())?,
+            Some(alone) => judgements.has_alone(rule, resource, (alone, when))?,
         };
         if has {
             return Ok(());

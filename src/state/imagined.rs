@@ -64,8 +64,11 @@ impl State {
             return false;
         };
         let groups = self.index.subject_groups(node, relation);
-        let edges = groups.flat_map(|group| group.iter());
-        edges.take(2).count() == 1 && self.find(tuple).as_ref() == Some(tuple)
+        let mut edges = groups.flat_map(|group| group.iter());
+        let (first, second) = (edges.next(), edges.next());
+        let maybe = |node| self.index.id_of(node) == tuple.subject.id();
+        let only = first.filter(|_| second.is_none());
+        only.is_some_and(|edge| maybe(edge.node)) && self.find(tuple).as_ref() == Some(tuple)
     }
 
     /// How many direct tuples without caveat and expiry a relation of a resource has; at most

@@ -9,7 +9,7 @@ use serde_saphyr::{Location, Spanned};
 use super::Problem;
 use crate::plan::{Action, Assignment, LockWanted, Operation, RoleEdit, RoleWanted, Update};
 use crate::time::span;
-use crate::tuple::{Object, RoleRef, Subject, Tuple, TupleFilter};
+use crate::tuple::{Object, Subject, Tuple, TupleFilter};
 
 /// What to do, and that in a few words.
 pub(super) type Deed = (Action, String);
@@ -203,74 +203,66 @@ pub(super) fn delete_role(role: &Spanned<String>) -> Parsed<Deed> {
 }
 
 pub(super) fn assign(assign: &Spanned<Assign>) -> Parsed<Deed> {
-    let (place, assign) = (assign.defined, &assign.value);
     let Assign {
         role,
         subject,
         resource,
         expires_at,
-    } = assign;
+    } = &assign.value;
     let words = format!("assigns {role} to {subject} on {resource}");
+    let end = expires_at.as_ref().map(|end| at(end, assign.defined));
     let given = Assignment {
-        operation: Operation::Grant,
-        role: at(role, place)?,
-        subject: at(subject, place)?,
-        resource: at(resource, place)?,
-        expires_at: expires_at.as_ref().map(|end| at(end, place)).transpose()?,
-        ends_with: None,
+        expires_at: end.transpose()?,
+        ..assignment(Operation::Grant, (role, subject, resource), assign.defined)?
     };
     Ok((assigned(vec![given]), words))
 }
 
 pub(super) fn unassign(assign: &Spanned<Assign>) -> Parsed<Deed> {
-    let (place, assign) = (assign.defined, &assign.value);
     let Assign {
         role,
         subject,
         resource,
         expires_at,
-    } = assign;
+    } = &assign.value;
     if expires_at.is_some() {
         let message = "`expires_at` is of `assign`; what is taken away ends at once";
-        return Err(Problem::at_location(place, message));
+        return Err(Problem::at_location(assign.defined, message));
     }
     let words = format!("takes {role} from {subject} on {resource}");
-    let taken = Assignment {
-        operation: Operation::Revoke,
-        role: at(role, place)?,
-        subject: at(subject, place)?,
-        resource: at(resource, place)?,
-        expires_at: None,
-        ends_with: None,
-    };
+    let taken = assignment(Operation::Revoke, (role, subject, resource), assign.defined)?;
     Ok((assigned(vec![taken]), words))
 }
 
 pub(super) fn change_role(change: &Spanned<ChangeRole>) -> Parsed<Deed> {
-    let (place, change) = (change.defined, &change.value);
+    let place = change.defined;
     let ChangeRole {
         subject,
         resource,
         from,
         to,
-    } = change;
+    } = &change.value;
     let words = format!("changes {subject} on {resource} from {from} to {to}");
-    let from: RoleRef = at(from, place)?;
-    let taken = Assignment {
-        operation: Operation::Delete,
-        role: from.clone(),
-        subject: at(subject, place)?,
-        resource: at(resource, place)?,
-        expires_at: None,
-        ends_with: None,
-    };
+    let taken = assignment(Operation::Delete, (from, subject, resource), place)?;
     let given = Assignment {
-        operation: Operation::Grant,
-        role: at(to, place)?,
-        ends_with: Some(from),
-        ..taken.clone()
+        ends_with: Some(taken.role.clone()),
+        ..assignment(Operation::Grant, (to, subject, resource), place)?
     };
     Ok((assigned(vec![taken, given]), words))
+}
+
+fn assignment(
+    operation: Operation,
+    (role, subject, resource): (&str, &str, &str),
+    place: Location,
+) -> Parsed<Assignment> {
+    let (role, subject) = (at(role, place)?, at(subject, place)?);
+    Ok(Assignment::new(
+        operation,
+        role,
+        subject,
+        at(resource, place)?,
+    ))
 }
 
 fn assigned(assignments: Vec<Assignment>) -> Action {

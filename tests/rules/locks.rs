@@ -150,6 +150,13 @@ async fn a_seal_is_passed_by_name_only() {
         ("", lock("application:other", "audit", &["user:ann"], None, "c"), "c #"),
         ("user:ann", write(&["+application:other#admin@user:bea"]), "1/0"),
         ("user:bea", write(&["+application:other#admin@user:cid"]), "it lets nobody pass"),
+        // All users pass; all groups are others.
+        ("user:ann", unlock("b"), "b #"),
+        ("", unlock("c"), "c #"),
+        ("", lock("application:other", "audit", &["user:*"], None, "d"), "d #"),
+        ("user:bea", write(&["+application:other#admin@user:cid"]), "1/0"),
+        ("", lock("application:other", "audit", &["group:*"], None, "e"), "e #"),
+        ("user:bea", write(&["-application:other#admin@user:cid"]), "it lets nobody pass"),
     ]).await;
 }
 
@@ -167,6 +174,38 @@ async fn a_lock_is_not_gone_round() {
         ("", write(&["+application:shop#team@team:core"]), "1/0"),
         ("user:tina", unhang(), "0/1"),
     ]).await;
+}
+
+/// What no tuple names is told apart all the same: by the locks that sit on it, and by whether it is
+/// the actor itself.
+#[tokio::test]
+async fn what_only_locks_name_is_judged_as_itself() {
+    let engine = engine(
+        "definition user {
+            relation friend: user    granted by me
+            permission me = self
+            lock mute { blocks me }
+            lock note { blocks friend }
+        }",
+    )
+    .await;
+    let friend = |who: &str| write(&[&format!("+user:{who}#friend@user:x")]);
+    let both = || write(&["+user:ann#friend@user:x", "+user:bob#friend@user:x"]);
+    let steps = [
+        ("", lock("user:ann", "note", &[], None, "a"), "a #"),
+        ("", lock("user:bob", "note", &[], None, "b"), "b #"),
+        ("user:ann", both(), "user:ann may not grant user:bob#friend"),
+        ("user:bob", both(), "user:bob may not grant user:ann#friend"),
+        ("user:ann", friend("ann"), "1/0"),
+        ("", lock("user:bob", "mute", &[], None, "c"), "c #"),
+        ("user:bob", friend("bob"), "user:bob may not grant"),
+        ("", unlock("c"), "c #"),
+        ("user:bob", friend("bob"), "1/0"),
+    ];
+    for (place, (actor, command, expected)) in steps.into_iter().enumerate() {
+        let outcome = outcome(&engine, by(actor, command)).await;
+        assert!(outcome.contains(expected), "step {place}: {outcome}");
+    }
 }
 
 /// A lock that is placed while a large revoke by filter goes on holds for the parts that follow.

@@ -368,3 +368,49 @@ async fn what_changes_nothing_says_so() {
         assert_eq!(said[0], said[1], "step {place}: a repeat says the same");
     }
 }
+
+const LOCKED: &str = "definition user {}
+definition organization {
+    relation owner: user
+    permission own = owner
+    permission act = owner + any role
+    assigns role granted by own capped
+    lock freeze { blocks act }
+}
+roles role of organization { held by user  granted by own capped }";
+
+/// Nobody gives what a lock keeps from them, for as long as it does.
+#[tokio::test]
+async fn a_cap_counts_locks() {
+    let engine = engine(LOCKED).await;
+    outcome(&engine, write(&["+organization:acme#owner@user:ann"])).await;
+    let act = || create(ACME, "act", &["organization.act"]);
+    let give = || assign("role:acme/act", "user:bob", ACME);
+    let mut lock = command(Action::Lock(portcullis::plan::LockWanted {
+        resource: ACME.parse().unwrap(),
+        mode: "freeze".into(),
+        exempt: Vec::new(),
+        ttl: None,
+        lock_id: Some("l".into()),
+    }));
+    lock.options.reason = "r".into();
+    let steps = [
+        ("", lock, "l #"),
+        ("user:ann", act(), "`capped` needs `organization.act`"),
+        ("user:ann", create(ACME, "none", &[]), "role:acme/none"),
+        ("", act(), "role:acme/act"),
+        ("user:ann", give(), "`capped` needs `organization.act`"),
+        (
+            "",
+            command(Action::Unlock {
+                lock_id: "l".into(),
+            }),
+            "l #",
+        ),
+        ("user:ann", give(), "1/0"),
+    ];
+    for (place, (actor, command, expected)) in steps.into_iter().enumerate() {
+        let outcome = outcome(&engine, by(actor, command)).await;
+        assert!(outcome.contains(expected), "step {place}: {outcome}");
+    }
+}
