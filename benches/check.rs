@@ -129,6 +129,10 @@ fn load(world: &workload::World, schema: &Schema) -> Index {
             index = index.install(index.merge_segment(segment));
         }
     }
+    // As a server that has nothing to do.
+    while let Some(segment) = index.may_merge() {
+        index = index.install(index.merge_segment(segment));
+    }
     index
 }
 

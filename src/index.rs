@@ -463,10 +463,10 @@ impl Index {
         (self.pending() >= self.merge_bound().saturating_mul(2)).then(|| self.fullest(merging))?
     }
 
-    /// A segment in which a large commit left what single ones need not carry on: for when there
-    /// is nothing else to do.
+    /// A segment in which look-ups take longer than they would after a merge: for when there is
+    /// nothing else to do.
     pub fn may_merge(&self) -> Option<usize> {
-        let left = (0..SEGMENTS).filter(|place| self.segment(*place).has_runs());
+        let left = (0..SEGMENTS).filter(|place| self.segment(*place).is_worth_merging());
         left.max_by_key(|place| self.segment(*place).pending())
     }
 

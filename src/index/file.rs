@@ -90,7 +90,7 @@ impl Index {
         compact(&mut bases);
         let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(SEGMENTS);
         for (place, base) in bases.into_iter().enumerate() {
-            index.tuples += base.forward.targets.len() as u64 - index.links(&base.forward);
+            index.tuples += base.forward.target_count() as u64 - index.links(&base.forward);
             index.note_expiries(place, &base);
             index.sites.note(&index.names, place, &base);
             segments.push(Arc::new(Segment::from_base(base)));
@@ -119,11 +119,11 @@ impl Index {
     fn links(&self, forward: &Side) -> u64 {
         let mut links = 0;
         let mut begin = 0;
-        for (head, end) in forward.heads.iter().zip(&forward.ends) {
+        for (head, end) in forward.ends() {
             if super::site::is_site(&self.names, head.kind) {
                 links += u64::from(end.saturating_sub(begin));
             }
-            begin = *end;
+            begin = end;
         }
         links
     }
@@ -199,25 +199,27 @@ fn shape(stored: StoredShape) -> (Shape, u64) {
 }
 
 fn write_base(out: &mut dyn Write, base: &Base) -> io::Result<()> {
-    write_list(out, &base.nodes.kinds, |kind| kind.0.to_le_bytes())?;
-    write_list(out, &base.nodes.hashes, |hash| hash.to_le_bytes())?;
-    write_list(out, &base.nodes.ends, |end| end.to_le_bytes())?;
-    write_bytes(out, base.nodes.text.as_bytes())?;
+    let nodes = base.nodes.parts();
+    write_list(out, nodes.clone(), |(kind, _, _)| kind.0.to_le_bytes())?;
+    write_list(out, nodes.clone(), |(_, hash, _)| hash.to_le_bytes())?;
+    write_list(out, nodes, |(_, _, end)| end.to_le_bytes())?;
+    write_bytes(out, base.nodes.text().as_bytes())?;
     write_side(out, &base.forward)?;
     write_side(out, &base.backward)
 }
 
 fn write_side(out: &mut dyn Write, side: &Side) -> io::Result<()> {
-    write_list(out, &side.starts, |start| start.to_le_bytes())?;
-    write_list(out, &side.heads, |head| {
+    let lists = side.lists();
+    write_numbers(out, lists.starts)?;
+    write_list(out, side.ends(), |(head, _)| {
         let parts = [head.relation.0, head.kind.0, head.set.0].map(u16::to_le_bytes);
         let mut bytes = [0; 6];
         bytes.copy_from_slice(parts.as_flattened());
         bytes
     })?;
-    write_list(out, &side.ends, |end| end.to_le_bytes())?;
-    write_list(out, &side.targets, |target| target.to_le_bytes())?;
-    write_list(out, &side.revisions, |revision| revision.to_le_bytes())?;
+    write_list(out, side.ends(), |(_, end)| end.to_le_bytes())?;
+    write_numbers(out, lists.targets)?;
+    write_numbers(out, lists.revisions)?;
     let restrictions: Vec<Stored> = (side.restrictions.iter())
         .map(|(place, restriction)| Stored {
             place: *place,
@@ -239,21 +241,26 @@ fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)
 }
 
+fn write_numbers(out: &mut dyn Write, list: &[u32]) -> io::Result<()> {
+    write_list(out, list.iter(), |number| number.to_le_bytes())
+}
+
 fn write_list<T, const N: usize>(
     out: &mut dyn Write,
-    list: &[T],
-    encode: impl Fn(&T) -> [u8; N],
+    list: impl ExactSizeIterator<Item = T>,
+    encode: impl Fn(T) -> [u8; N],
 ) -> io::Result<()> {
-    out.write_all(&((list.len() * N) as u64).to_le_bytes())?;
-    let mut bytes = Vec::with_capacity(CHUNK.min(list.len() * N));
-    for part in list.chunks(CHUNK / N) {
-        bytes.clear();
-        for item in part {
-            bytes.extend_from_slice(&encode(item));
+    let length = list.len() * N;
+    out.write_all(&(length as u64).to_le_bytes())?;
+    let mut bytes = Vec::with_capacity(CHUNK.min(length));
+    for item in list {
+        bytes.extend_from_slice(&encode(item));
+        if bytes.len() + N > CHUNK {
+            out.write_all(&bytes)?;
+            bytes.clear();
         }
-        out.write_all(&bytes)?;
     }
-    Ok(())
+    out.write_all(&bytes)
 }
 
 fn read_base(input: &mut dyn Read) -> io::Result<Base> {
@@ -315,14 +322,8 @@ fn read_side(input: &mut dyn Read) -> io::Result<Side> {
     if heads.len() != ends.len() {
         return Err(damaged("its lists of groups differ in length"));
     }
-    Ok(Side {
-        starts,
-        heads,
-        ends,
-        targets,
-        revisions,
-        restrictions,
-    })
+    let ends = heads.into_iter().zip(ends);
+    Ok(Side::of(starts, ends, targets, revisions, restrictions))
 }
 
 /// Three little-endian numbers.

@@ -13,6 +13,9 @@ use super::base::{Nodes, Side};
 use super::delta::{APART, Changed, Delta, Entry, MANY};
 use super::group::{Head, NodeSide};
 
+/// A segment is merged at leisure where one in so many of its entries is not.
+const A_PART: u64 = 16;
+
 /// A frozen base under a small delta.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Segment {
@@ -208,9 +211,13 @@ impl Segment {
         self.pending += self.backward.put_all(changes);
     }
 
-    /// Whether large commits left something in it.
-    pub fn has_runs(&self) -> bool {
-        !self.runs.is_empty() || self.forward.has_runs() || self.backward.has_runs()
+    /// Whether a merge makes look-ups shorter for what it costs: where large commits left something
+    /// in it, or single ones a part of all that it holds.
+    pub fn is_worth_merging(&self) -> bool {
+        let (pending, base) = (self.pending(), &self.base);
+        let merged = base.forward.target_count() + base.backward.target_count();
+        let large = self.forward.has_runs() || self.backward.has_runs();
+        large || !self.runs.is_empty() || pending > 0 && pending * A_PART >= merged as u64
     }
 
     /// The bytes of its base.
@@ -244,7 +251,7 @@ impl Segment {
     pub fn merged(&self) -> Base {
         let mut nodes = self.base.nodes.clone();
         let text = self.added.iter().map(|node| node.id.len()).sum::<usize>();
-        let runs = self.runs.iter().map(|run| run.text.len()).sum::<usize>();
+        let runs = self.runs.iter().map(|run| run.text().len()).sum::<usize>();
         let more = self.node_count() - nodes.len();
         nodes.reserve(more as usize, text + runs);
         for run in &self.runs {

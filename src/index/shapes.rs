@@ -6,7 +6,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::schema::{CaveatId, Names, RelId, SubjectForm, TypeId};
 
-use super::base::Nodes;
 use super::segment::Base;
 use super::site::{SiteRef, is_site};
 use super::{Index, NodeId, Restriction};
@@ -115,9 +114,8 @@ impl Sites {
 
     /// Notes those of a segment's base.
     pub fn note(&mut self, names: &Names, segment: usize, base: &Base) {
-        let Nodes { kinds, .. } = &base.nodes;
-        for (kind, local) in kinds.iter().zip(0_u32..) {
-            if is_site(names, *kind)
+        for ((kind, ..), local) in base.nodes.parts().zip(0_u32..) {
+            if is_site(names, kind)
                 && base.forward.groups(local).next().is_some()
                 && let Some(site) = base.nodes.id(local).and_then(SiteRef::parse)
             {
