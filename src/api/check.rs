@@ -9,8 +9,10 @@ use bytes::Bytes;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::convert::borrowed::BatchAsked;
 use super::convert::questions::Asked;
 use super::convert::{Malformed, answers, explanations, lists, questions};
+use super::frames::BatchResponse;
 use super::proto::batch_check_response::{self as batch, result::Outcome};
 use super::proto::list_permissions_response as entries;
 use super::proto::{self, check_service_server as server};
@@ -109,11 +111,36 @@ impl Checks {
         Ok(rows.map_err(Failure::from)?)
     }
 
+    /// The same from message to body: no text is copied out of the one, and each answer is written
+    /// to the other as it comes.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn answer_batch_encoded(
+        &self,
+        message: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Status> {
+        let Some(asked) = BatchAsked::read(&message) else {
+            let request = frames::decoded(message)?;
+            let response = self.answer_batch(request, deadline).await?;
+            return Ok(frames::framed(&response));
+        };
+        let at = asked.at().map_err(Failure::from)?;
+        let batch = self.engine.batch(asked.len(), at, deadline).await;
+        let mut batch = batch.map_err(Failure::from)?;
+        let mut response = BatchResponse::of(asked.len());
+        for item in asked.into_items() {
+            response.push(&self.result(&mut batch, item).await?);
+        }
+        Ok(response.end(batch.token()))
+    }
+
     /// What becomes of an item: a malformed one is not asked, and fails alone.
     async fn result(
         &self,
         batch: &mut Batch<'_>,
-        item: Result<Asked, Malformed>,
+        item: Result<Asked<'_>, Malformed>,
     ) -> Result<batch::Result, Failure> {
         let answer = match item.as_ref().map(Asked::question) {
             Ok(Ok(question)) => {

@@ -16,6 +16,8 @@ use crate::tuple::{
 
 pub mod answers;
 
+pub mod borrowed;
+
 pub mod bulk;
 
 pub mod changes;

@@ -32,6 +32,20 @@ impl Watches {
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
+
+    /// Takes one acknowledgement.
+    ///
+    /// # Errors
+    /// As the one map of errors has them.
+    pub async fn answer(
+        &self,
+        ack: proto::AckChangesRequest,
+    ) -> Result<proto::AckChangesResponse, Status> {
+        let ack = watches::ack(ack).map_err(Failure::from)?;
+        let answer = self.engine.acknowledge(ack.borrow()).await;
+        let answer = answer.map_err(Failure::from)?;
+        Ok(changes::acknowledged(answer))
+    }
 }
 
 #[tonic::async_trait]
@@ -65,10 +79,7 @@ impl server::WatchService for Watches {
         &self,
         request: Request<proto::AckChangesRequest>,
     ) -> Result<Response<proto::AckChangesResponse>, Status> {
-        let ack = watches::ack(request.into_inner()).map_err(Failure::from)?;
-        let answer = self.engine.acknowledge(ack.borrow()).await;
-        let answer = answer.map_err(Failure::from)?;
-        Ok(Response::new(changes::acknowledged(answer)))
+        Ok(Response::new(self.answer(request.into_inner()).await?))
     }
 
     async fn list_watchers(

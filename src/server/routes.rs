@@ -16,7 +16,7 @@ use tower::Service;
 
 use super::health::Health;
 use super::streamed::streamed;
-use super::unary::{is_plain, unary};
+use super::unary::{encoded, is_plain, unary};
 use super::{Peer, ServeOptions};
 use crate::api::{CameFrom, Deadline, check, grant, lock, proto, role, schema, watch};
 use crate::engine::Engine;
@@ -39,6 +39,7 @@ pub(super) mod services {
 /// are asked most do not go.
 pub(super) struct Services {
     checks: Arc<check::Checks>,
+    watches: Arc<watch::Watches>,
     max_message_bytes: usize,
     check: services::Check,
     grant: services::Grant,
@@ -66,9 +67,11 @@ impl Services {
         let lock = services::Lock::new(lock::Locks::new(engine.clone()));
         let role = services::Role::new(role::Roles::new(engine.clone()));
         let schema = services::Schema::new(schema::Schemas::new(engine.clone()));
-        let watch = services::Watch::new(watch::Watches::new(engine.clone()));
+        let watches = Arc::new(watch::Watches::new(engine.clone()));
+        let watch = services::Watch::from_arc(Arc::clone(&watches));
         Ok(Self {
             checks,
+            watches,
             max_message_bytes: most,
             check: check.max_decoding_message_size(most),
             grant: grant.max_decoding_message_size(most),
@@ -97,6 +100,9 @@ impl Services {
             (services::Check::NAME, "ListSubjects") if is_plain(request.headers()) => {
                 self.list_subjects(request)
             }
+            (services::Watch::NAME, "AckChanges") if is_plain(request.headers()) => {
+                self.acknowledge(request)
+            }
             (services::Check::NAME, _) => elsewhere(self.check.clone(), request),
             (services::Grant::NAME, _) => elsewhere(self.grant.clone(), request),
             (services::Lock::NAME, _) => elsewhere(self.lock.clone(), request),
@@ -121,12 +127,18 @@ impl Services {
         })
     }
 
+    /// A thousand sidecars that nobody asks send hundreds of these a second.
+    fn acknowledge(&self, request: Request<Body>) -> Answer {
+        let (watches, most) = (Arc::clone(&self.watches), self.max_message_bytes);
+        Box::pin(async move { unary(request.into_body(), most, |ack| watches.answer(ack)).await })
+    }
+
     fn batch_check(&self, request: Request<Body>) -> Answer {
         let (checks, most) = (Arc::clone(&self.checks), self.max_message_bytes);
         Box::pin(async move {
             let deadline = deadline(&request);
-            unary(request.into_body(), most, |asked| {
-                checks.answer_batch(asked, deadline)
+            encoded(request.into_body(), most, |message| {
+                checks.answer_batch_encoded(message, deadline)
             })
             .await
         })

@@ -15,7 +15,7 @@ use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::api::frames::{HEADER, framed};
+use crate::api::frames::{HEADER, decoded, framed, malformed};
 use crate::api::status::{Failure, reason};
 
 /// Whether nothing is said about the messages that needs tonic.
@@ -35,24 +35,35 @@ where
     A: Message,
     F: Future<Output = Result<A, Status>>,
 {
-    let answered = match read(body, most).await {
-        Ok(question) => answer(question).await,
+    let answer = |message| async {
+        let answer = answer(decoded(message)?).await?;
+        Ok(framed(&answer))
+    };
+    encoded(body, most, answer).await
+}
+
+/// The same where the message is read, and the body of the answer written, by `answer`.
+pub(super) async fn encoded<F>(
+    body: Body,
+    most: usize,
+    answer: impl FnOnce(Bytes) -> F,
+) -> Response<Body>
+where
+    F: Future<Output = Result<Bytes, Status>>,
+{
+    let answered = match message(body, most).await {
+        Ok(message) => answer(message).await,
         Err(status) => Err(status),
     };
     match answered {
-        Ok(answer) => response(Whole::new(framed(&answer))),
+        Ok(answer) => response(Whole::new(answer)),
         Err(status) => status.into_http(),
     }
 }
 
 /// The one message of `body`, of at most so many bytes.
 pub(super) async fn read<Q: Message + Default>(body: Body, most: usize) -> Result<Q, Status> {
-    let message = message(body, most).await?;
-    Q::decode(message).map_err(|error| malformed(error.to_string()))
-}
-
-fn malformed(problem: impl Into<String>) -> Status {
-    Failure::new(reason::MALFORMED_REQUEST, problem).into()
+    decoded(message(body, most).await?)
 }
 
 /// The first message of a body, which is read to its end. One that comes in one piece, as most

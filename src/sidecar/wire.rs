@@ -6,12 +6,10 @@ use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use super::cache::Given;
 use super::entry::Entry;
+use crate::api::frames::{self, HEADER};
 use crate::api::proto;
 use crate::api::proto::consistency::Requirement;
 use crate::revision::Token;
-
-/// A flag and a length stand before each message of a gRPC body.
-const HEADER: usize = 5;
 
 /// The fields of `CheckResponse` that say how it was answered, and not what.
 const REVISION: u32 = 2;
@@ -31,14 +29,9 @@ pub(super) fn unframed(body: &Bytes) -> Option<Bytes> {
 
 /// A body of one message, which `write` appends.
 pub(super) fn framed(room: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut body = BytesMut::with_capacity(HEADER + room);
-    body.put_bytes(0, HEADER);
+    let mut body = frames::begun(room);
     write(&mut body);
-    let length = u32::try_from(body.len() - HEADER).unwrap_or(u32::MAX);
-    if let Some(place) = body.get_mut(1..HEADER) {
-        place.copy_from_slice(&length.to_be_bytes());
-    }
-    body.freeze()
+    frames::ended(body)
 }
 
 /// A request with what is to be said besides: of a field that stands twice the last one counts.

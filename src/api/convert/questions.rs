@@ -1,5 +1,7 @@
 //! Requests of the check service as questions.
 
+use std::borrow::Cow;
+
 use super::{Malformed, Problem, consistency, each, name, tuple, values};
 use crate::api::proto;
 use crate::eval::Question;
@@ -9,18 +11,18 @@ use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
 /// The most tuples that may hold for one request alone.
 pub const MAX_CONTEXTUAL_TUPLES: usize = 100;
 
-/// A question that owns the text of its request, which [`Asked::question`] borrows from.
+/// A question with the text of its request, which [`Asked::question`] borrows from.
 #[derive(Debug)]
-pub struct Asked {
-    subject: String,
-    permission: String,
-    resource: String,
+pub struct Asked<'a> {
+    subject: Cow<'a, str>,
+    permission: Cow<'a, str>,
+    resource: Cow<'a, str>,
     context: Context,
     contextual: Vec<Tuple>,
     with_dependencies: bool,
 }
 
-impl Asked {
+impl Asked<'_> {
     /// The question.
     ///
     /// # Errors
@@ -45,7 +47,7 @@ impl Asked {
 ///
 /// # Errors
 /// Which field is malformed.
-pub fn check(from: proto::CheckRequest) -> Result<(Asked, Consistency), Malformed> {
+pub fn check(from: proto::CheckRequest) -> Result<(Asked<'static>, Consistency), Malformed> {
     let proto::CheckRequest {
         subject,
         permission,
@@ -56,9 +58,9 @@ pub fn check(from: proto::CheckRequest) -> Result<(Asked, Consistency), Malforme
         with_dependencies,
     } = from;
     let asked = Asked {
-        subject,
-        permission,
-        resource,
+        subject: subject.into(),
+        permission: permission.into(),
+        resource: resource.into(),
         context: request_context(context)?,
         contextual: contextual(contextual_tuples)?,
         with_dependencies,
@@ -70,7 +72,7 @@ pub fn check(from: proto::CheckRequest) -> Result<(Asked, Consistency), Malforme
 ///
 /// # Errors
 /// Which field is malformed.
-pub fn explain(from: proto::ExplainRequest) -> Result<(Asked, Consistency), Malformed> {
+pub fn explain(from: proto::ExplainRequest) -> Result<(Asked<'static>, Consistency), Malformed> {
     let proto::ExplainRequest {
         subject,
         permission,
@@ -80,9 +82,9 @@ pub fn explain(from: proto::ExplainRequest) -> Result<(Asked, Consistency), Malf
         contextual_tuples,
     } = from;
     let asked = Asked {
-        subject,
-        permission,
-        resource,
+        subject: subject.into(),
+        permission: permission.into(),
+        resource: resource.into(),
         context: request_context(context)?,
         contextual: contextual(contextual_tuples)?,
         with_dependencies: false,
@@ -99,7 +101,7 @@ pub fn batch(
     from: proto::BatchCheckRequest,
 ) -> Result<
     (
-        impl ExactSizeIterator<Item = Result<Asked, Malformed>>,
+        impl ExactSizeIterator<Item = Result<Asked<'static>, Malformed>>,
         Consistency,
     ),
     Malformed,
@@ -110,20 +112,25 @@ pub fn batch(
         with_dependencies,
     } = from;
     let at = consistency(at)?;
-    let items = items.into_iter();
-    Ok((items.map(move |from| item(from, with_dependencies)), at))
+    let items = items.into_iter().map(move |from| {
+        let proto::batch_check_request::Item {
+            subject,
+            permission,
+            resource,
+            context,
+        } = from;
+        let texts = [subject, permission, resource].map(Cow::Owned);
+        item(texts, context, with_dependencies)
+    });
+    Ok((items, at))
 }
 
-fn item(
-    from: proto::batch_check_request::Item,
+/// An item of a batch: its subject, permission and resource.
+pub(super) fn item<'a>(
+    [subject, permission, resource]: [Cow<'a, str>; 3],
+    context: Option<prost_types::Struct>,
     with_dependencies: bool,
-) -> Result<Asked, Malformed> {
-    let proto::batch_check_request::Item {
-        subject,
-        permission,
-        resource,
-        context,
-    } = from;
+) -> Result<Asked<'a>, Malformed> {
     Ok(Asked {
         subject,
         permission,
