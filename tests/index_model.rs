@@ -317,9 +317,21 @@ fn check(steps: &[Step]) {
         }
         kept.push((index.clone(), model.clone()));
     }
-    for (index, model) in kept.iter().rev().take(3) {
+    kept.push((at_rest(index), model));
+    for (index, model) in kept.iter().rev().take(4) {
         agree(index, model);
     }
+}
+
+/// The same tuples, with all merged that is worth it: each segment once, and nothing is left.
+fn at_rest(mut index: Index) -> Index {
+    let mut merged = 0;
+    while let Some(segment) = index.may_merge() {
+        index = index.install(index.merge_segment(segment));
+        merged += 1;
+        assert!(merged <= 64, "a merge leaves something to merge");
+    }
+    index
 }
 
 proptest! {
