@@ -47,7 +47,7 @@ impl<'a> BatchAsked<'a> {
                     batch.consistency = Some(proto::Consistency::decode(contents).ok()?);
                 }
                 (3, WireType::Varint) => {
-                    batch.with_dependencies = decode_varint(&mut rest).ok()? != 0
+                    batch.with_dependencies = decode_varint(&mut rest).ok()? != 0;
                 }
                 (1..=3, _) => return None,
                 (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?,

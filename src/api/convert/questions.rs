@@ -126,11 +126,11 @@ pub fn batch(
 }
 
 /// An item of a batch: its subject, permission and resource.
-pub(super) fn item<'a>(
-    [subject, permission, resource]: [Cow<'a, str>; 3],
+pub(super) fn item(
+    [subject, permission, resource]: [Cow<'_, str>; 3],
     context: Option<prost_types::Struct>,
     with_dependencies: bool,
-) -> Result<Asked<'a>, Malformed> {
+) -> Result<Asked<'_>, Malformed> {
     Ok(Asked {
         subject,
         permission,
