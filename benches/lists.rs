@@ -1,5 +1,5 @@
-//! Lists in process: 10,000 of many documents, the first of all of them, three of all of them,
-//! and who may see one: `cargo bench --bench lists`.
+//! Lists: 10,000 of many documents, the first of all of them, three of all of them, and who may see
+//! one; in process, with the tuples that they read, and over gRPC: `cargo bench --bench lists`.
 //!
 //! `PORTCULLIS_DOCUMENTS` says how many documents there are (1,000,000 unless said; three of
 //! 10,000,000 need some 2 GB).
@@ -8,22 +8,36 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::indexing_slicing,
     missing_docs
 )]
 
+use std::convert::Infallible;
 use std::hint::black_box;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use criterion::Criterion;
+use http_body::{Body as _, Frame};
+use portcullis::api::proto::ListResourcesRequest;
+use portcullis::api::proto::check_service_client::CheckServiceClient;
+use portcullis::engine::{Engine, EngineOptions};
 use portcullis::eval::{
     Facts, Limits, ResourceList, ResourcesQuestion, Step, SubjectList, SubjectsQuestion,
 };
 use portcullis::index::{Edit, Index, Op};
 use portcullis::revision::Revision;
 use portcullis::schema::{Names, RelId, Schema};
+use portcullis::server::{self, ListenAddress, ServeOptions};
+use portcullis::store::MemoryStore;
 use portcullis::time::Timestamp;
-use portcullis::tuple::{Context, ObjectRef, SubjectRef};
+use portcullis::tuple::{Context, ObjectRef, SubjectRef, Tuple};
+use prost::Message as _;
+use tonic::transport::{Channel, Endpoint};
+use tower::{Service as _, ServiceExt as _};
 
 const SCHEMA: &str = "
 definition user {}
@@ -69,10 +83,8 @@ fn main() {
     let facts = Facts::of_tuples(&schema, &index);
     let mut criterion = Criterion::default().configure_from_args();
     let mut list = |name: &str, subject: &str, permission: &str, most: usize| {
-        println!(
-            "{name}: {} rows",
-            resources(facts, subject, permission, most)
-        );
+        let (rows, reads) = resources(facts, subject, permission, most);
+        println!("{name}: {rows} rows by {reads} reads");
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| resources(facts, black_box(subject), permission, most));
         });
@@ -92,9 +104,145 @@ fn main() {
         bencher.iter(|| subjects(black_box(facts)));
     });
     criterion.final_summary();
+    drop(index);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(over_grpc(documents, if test { 1 } else { 21 }));
 }
 
-fn resources(facts: Facts<'_>, subject: &str, permission: &str, most: usize) -> usize {
+/// Medians of the first row and of all, by a client that decodes each row and by one that takes
+/// bytes as they come.
+async fn over_grpc(documents: u64, rounds: usize) {
+    let engine = Engine::open(Box::new(MemoryStore::default()), EngineOptions::default()).unwrap();
+    let mut import = engine.import(None);
+    import.write_schema(SCHEMA.into()).await.unwrap();
+    let mut left = tuples(documents).peekable();
+    while left.peek().is_some() {
+        let part = left.by_ref().take(10_000);
+        import.add(part.map(|(resource, relation, subject)| {
+            format!("{resource}#{relation}@{subject}")
+                .parse::<Tuple>()
+                .unwrap()
+        }));
+        import.commit().await.unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", dir.path().join("socket").display());
+    let listener = address
+        .parse::<ListenAddress>()
+        .unwrap()
+        .bind()
+        .await
+        .unwrap();
+    let options = ServeOptions::default();
+    tokio::spawn(server::serve(
+        engine,
+        vec![listener],
+        options,
+        std::future::pending(),
+    ));
+    let channel = Endpoint::try_from(address)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    for (name, subject, permission, limit) in [
+        ("10,000 documents by a group", "user:some", "view", 0),
+        ("10,000 with an exclusion", "user:some", "read", 0),
+        ("10,000 of all", "user:all", "view", 10_000),
+        ("all", "user:all", "view", 0),
+    ] {
+        let request = ListResourcesRequest {
+            subject: subject.to_owned(),
+            permission: permission.to_owned(),
+            resource_type: "document".to_owned(),
+            limit,
+            ..ListResourcesRequest::default()
+        };
+        let (mut decoded, mut raw) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            decoded.push(read_rows(channel.clone(), request.clone()).await);
+            raw.push(read_bytes(channel.clone(), &request).await);
+        }
+        println!(
+            "{name} over gRPC: {}; as bytes {}",
+            told(decoded),
+            told(raw)
+        );
+    }
+}
+
+/// How long the first and all took, and how many there were.
+type Took = (Duration, Duration, usize);
+
+async fn read_rows(channel: Channel, request: ListResourcesRequest) -> Took {
+    let begun = Instant::now();
+    let mut client = CheckServiceClient::new(channel);
+    let mut rows = client.list_resources(request).await.unwrap().into_inner();
+    let (mut first, mut count) = (Duration::ZERO, 0);
+    while let Some(row) = rows.message().await.unwrap() {
+        black_box(row);
+        if count == 0 {
+            first = begun.elapsed();
+        }
+        count += 1;
+    }
+    (first, begun.elapsed(), count)
+}
+
+async fn read_bytes(mut channel: Channel, request: &ListResourcesRequest) -> Took {
+    let message = request.encode_to_vec();
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    let body = Raw(Some(framed.into()));
+    let begun = Instant::now();
+    let request = http::Request::post("/portcullis.v1.CheckService/ListResources")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(body));
+    let channel = channel.ready().await.unwrap();
+    let mut body = channel.call(request.unwrap()).await.unwrap().into_body();
+    let (mut first, mut count) = (Duration::ZERO, 0);
+    loop {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let Some(frame) = frame else { break };
+        if let Ok(data) = frame.unwrap().into_data() {
+            if count == 0 {
+                first = begun.elapsed();
+            }
+            count += data.len();
+        }
+    }
+    (first, begun.elapsed(), count)
+}
+
+/// A request's body, as it is.
+struct Raw(Option<Bytes>);
+
+impl http_body::Body for Raw {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+fn told(mut rounds: Vec<Took>) -> String {
+    rounds.sort_by_key(|round| round.1);
+    let (_, all, count) = rounds[rounds.len() / 2];
+    rounds.sort_by_key(|round| round.0);
+    let (first, ..) = rounds[rounds.len() / 2];
+    format!("{count} in {all:.2?}, the first in {first:.2?}")
+}
+
+fn resources(facts: Facts<'_>, subject: &str, permission: &str, most: usize) -> (usize, u64) {
     let context = Context::new();
     let question = ResourcesQuestion {
         subject: SubjectRef::parse(subject).unwrap(),
@@ -105,7 +253,8 @@ fn resources(facts: Facts<'_>, subject: &str, permission: &str, most: usize) -> 
     };
     let (now, limits) = (Timestamp::default(), Limits::default());
     let mut list = ResourceList::new(facts, question, now, &limits, None).unwrap();
-    rows(most, || list.step().unwrap())
+    let count = rows(most, || list.step().unwrap());
+    (count, list.reads())
 }
 
 fn subjects(facts: Facts<'_>) -> usize {
