@@ -79,7 +79,7 @@ fn beside_a_checkpoint(_: &mut Criterion) {
     }
     let up_to = Revision(old);
     beside(&store, &format!("a trim of {old} commits"), || {
-        store.trim(up_to).unwrap()
+        store.trim(up_to).unwrap();
     });
     // The same bytes by somebody else: at once, and in pieces that are synced as ours are.
     let file = directory.path().join("other");

@@ -1,9 +1,10 @@
 //! The one writer: takes what waits, plans it, appends it with one sync, publishes, answers.
 //!
 //! Hides the queue, the batches, and what happens when the store fails. Nobody else changes the
-//! state or appends to the log.
+//! state or appends to the log. Small commands share a batch; a long one is one by itself, and lets
+//! those go first that came meanwhile: whoever writes little waits for one long command at most.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub fn system_clock() -> Clock {
 
 /// The most commands that share one sync.
 const BATCH: usize = 1_024;
+/// From so many changes on a command is long.
+const LONG: usize = 1_000;
 /// How long the removal of what has expired waits for company.
 const EXPIRY_APART: Duration = Duration::from_millis(50);
 
@@ -219,6 +222,8 @@ struct Writer {
     limits: Limits,
     expiry_poll: Duration,
     inbox: mpsc::Receiver<Message>,
+    /// Long commands that came in, in their order.
+    long: VecDeque<Job>,
     background: Background,
     last_expiry: Option<Instant>,
     last_commit: Instant,
@@ -263,6 +268,7 @@ impl Writer {
             limits: setup.limits,
             expiry_poll: setup.expiry_poll,
             inbox: setup.inbox,
+            long: VecDeque::new(),
             last_expiry: None,
             last_commit: Instant::now(),
             closing: None,
@@ -273,6 +279,9 @@ impl Writer {
         self.background.look_after(&self.state);
         while let Some(jobs) = self.take(runtime) {
             self.commit(jobs);
+            if let Some(job) = self.long.pop_front() {
+                self.commit(vec![job]);
+            }
             if let Some(state) = self.background.catch_up(&self.state) {
                 self.reshape(state);
             }
@@ -286,6 +295,9 @@ impl Writer {
 
     /// The commit path: take, plan, append, publish, answer.
     fn commit(&mut self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
         if let Some(problem) = self.latch.problem() {
             return refuse_all(jobs, &problem);
         }
@@ -316,10 +328,11 @@ impl Writer {
         }
     }
 
-    /// Waits for commands, or until something expires; `None` once the writer is to end.
+    /// Waits for commands, or until something expires; `None` once the writer is to end. Gives the
+    /// small ones.
     fn take(&mut self, runtime: &tokio::runtime::Runtime) -> Option<Vec<Job>> {
         let mut jobs = Vec::new();
-        if self.closing.is_none() {
+        if self.closing.is_none() && self.long.is_empty() {
             let wait = [self.until_expiry(), self.until_rest()];
             let wait = wait.into_iter().flatten().min();
             let inbox = &mut self.inbox;
@@ -335,12 +348,12 @@ impl Writer {
                 None => {}
             }
         }
-        while jobs.len() < BATCH
+        while jobs.len() + self.long.len() < BATCH
             && let Ok(message) = self.inbox.try_recv()
         {
             self.sort(message, &mut jobs);
         }
-        if jobs.is_empty() && self.closing.is_some() {
+        if jobs.is_empty() && self.long.is_empty() && self.closing.is_some() {
             return None;
         }
         if self.until_expiry().is_some_and(|wait| wait.is_zero()) {
@@ -352,6 +365,7 @@ impl Writer {
 
     fn sort(&mut self, message: Message, jobs: &mut Vec<Job>) {
         match message {
+            Message::Write(job) if job.command.action.size() >= LONG => self.long.push_back(*job),
             Message::Write(job) => jobs.push(*job),
             Message::Finished(finished) => self.install(finished),
             Message::Close(answer) => {

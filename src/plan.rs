@@ -129,6 +129,20 @@ pub enum Action {
     Expire,
 }
 
+impl Action {
+    /// About how many changes it makes, as far as it says so itself.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Write { updates, .. } | Self::Begin { updates, .. } => updates.len(),
+            Self::Import { updates, .. } => updates.len(),
+            Self::RevokePart(part) => part.tuples.len(),
+            Self::EmptyRole { most, .. } => *most,
+            Self::Assign { assignments } => assignments.len(),
+            _ => 1,
+        }
+    }
+}
+
 /// Tuples that a revoke by filter found, on a state on which right and `limit` were judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RevokePart {

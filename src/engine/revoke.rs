@@ -14,8 +14,9 @@ use super::export::piece;
 use super::states::blocking;
 use super::{Engine, EngineError};
 
-/// So many changes are planned, appended and applied in some milliseconds.
-const PART: usize = 2_000;
+/// So many changes are planned, appended and applied in some milliseconds; they are long to the
+/// writer, which takes what others write in between.
+const PART: usize = 1_000;
 /// Fewer tuples than this are searched by the writer itself.
 const SMALL: u64 = 10_000;
 

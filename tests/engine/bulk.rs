@@ -19,7 +19,7 @@ use crate::world::{TestClock, command, did, filter, keyed, open, schema, store, 
 /// More than the writer searches itself.
 const MANY: u64 = 12_500;
 /// What one part revokes.
-const PART: u64 = 2_000;
+const PART: u64 = 1_000;
 
 async fn filled(log: &MemoryStore) -> Engine {
     let engine = open(log, &TestClock::at(100)).await;
@@ -142,7 +142,7 @@ async fn an_end_in_between_says_how_far_it_came() {
     assert!(
         error
             .to_string()
-            .starts_with("4000 tuples were revoked, up to revision"),
+            .starts_with("2000 tuples were revoked, up to revision"),
         "{error}"
     );
     // A repeat does the rest, and a repeat of that nothing.
@@ -240,7 +240,7 @@ async fn a_role_that_many_hold_is_without_force_at_once_and_goes_in_parts() {
     assert_eq!(written.revoked, holders);
     let commits = commits(&log, before);
     let sizes: Vec<usize> = commits.iter().map(|commit| commit.changes.len()).collect();
-    assert_eq!(sizes, [2_001, 2_000, 501], "its record first, and last");
+    assert_eq!(sizes, [1_001, 1_000, 501], "its record first, and last");
     match &commits[0].changes[0] {
         Change::RoleWritten(role) => assert!(role.permissions.is_empty()),
         other => panic!("{other:?}"),

@@ -223,14 +223,14 @@ async fn revoke_by_filter_takes_all_or_nothing() {
     assert_eq!(engine.status().token.revision.0, before);
 
     let written = engine.write(revoke("doc:", 25_000), None).await.unwrap();
-    // In parts of 2,000, so that others' writes come between.
+    // In parts of 1,000, so that others' writes come between.
     assert_eq!(
         (written.revoked, written.token.revision.0),
-        (25_000, before + 13)
+        (25_000, before + 25)
     );
     assert_eq!(stored(&engine, Newest).await, ["team:a#member@user:u"]);
     let again = engine.write(revoke("doc:", 1), None).await.unwrap();
-    assert_eq!((again.revoked, again.token.revision.0), (0, before + 13));
+    assert_eq!((again.revoked, again.token.revision.0), (0, before + 25));
     let all = command(Action::RevokeMatching {
         filter: portcullis::tuple::TupleFilter::default(),
         limit: 0,

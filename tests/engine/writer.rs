@@ -310,3 +310,34 @@ async fn without_watchers_every_write_has_reached_them() {
         None
     );
 }
+
+/// Who writes little waits for one long write at most, however many came before.
+#[tokio::test]
+async fn a_small_write_waits_for_one_long_write() {
+    let (store, engine) = stalled().await;
+    let many = |first: usize| -> Vec<String> {
+        let numbers = first * 1_000..(first + 1) * 1_000;
+        numbers
+            .map(|n| format!("+doc:{n}#viewer@user:u{n}"))
+            .collect()
+    };
+    let long = [1, 2, 3, 4].map(|first| {
+        let texts = many(first);
+        sent(
+            &engine,
+            &texts.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+    });
+    let small = sent(
+        &engine,
+        &["+doc:1#guest@user:u[expiration:2000-01-01T00:00:00Z]"],
+    );
+    store.faults().appends(vec![Fault::Stall(SOON); 4]);
+    let mut revisions = Vec::new();
+    for long in long {
+        revisions.push(long.await.unwrap().unwrap());
+    }
+    assert!(revisions.is_sorted(), "{revisions:?}");
+    let small = small.await.unwrap().unwrap();
+    assert!(small <= 4, "it was revision {small}, beside {revisions:?}");
+}
