@@ -34,6 +34,9 @@ const MAX_STREAMS: u32 = 1_024;
 /// How much of one request, and of all of a connection, is taken before it was looked at.
 const STREAM_WINDOW: u32 = 1_024 * 1_024;
 const CONNECTION_WINDOW: u32 = 4 * 1_024 * 1_024;
+/// How much of one answer waits in the connection for a slow reader: readers that have stopped may be
+/// many.
+const SEND_BUFFER: usize = 64 * 1_024;
 /// How long a connection is quiet before its other end is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -188,6 +191,7 @@ fn http2(came: Came) -> Builder<Came> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_BYTES)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
