@@ -210,6 +210,19 @@ fn schema_and_role(world: &World) {
             }),
         ),
         (
+            "a part of the end of a role that many hold",
+            action(Action::EmptyRole {
+                role: "role:acme/many".parse().unwrap(),
+                most: 2_000,
+            }),
+        ),
+        (
+            "the end of a role that many hold, at once",
+            action(Action::DeleteRole {
+                role: "role:acme/many".parse().unwrap(),
+            }),
+        ),
+        (
             "the end of a role that one holds",
             action(Action::DeleteRole {
                 role: "role:acme/one".parse().unwrap(),

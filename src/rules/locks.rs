@@ -54,7 +54,7 @@ fn held_on<'s>(
     facts.map_or_else(Vec::new, |facts| eval::held_on(facts, resource, mode, now))
 }
 
-impl<'a> Rules<'a> {
+impl Rules<'_> {
     /// Whether the actor may place, lift or renew a lock of this mode there.
     pub(crate) fn may_lock(
         &self,
@@ -134,18 +134,31 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    /// The modes whose locks arrive over anything that is written: of all others the same are held
-    /// after the write as before it.
-    fn moving(&self) -> HashSet<&'a str> {
+    /// The modes of which the write brings locks where they were not: a way to a lock that it makes
+    /// goes over a parent that it gives, and from the last of these on over what stood before. Of
+    /// all other modes no more are held after the write than before it.
+    fn moving(&self) -> HashSet<&str> {
         let mut modes = HashSet::new();
-        for touch in self.touches {
+        let mut seen = HashSet::new();
+        for touch in self.touches.iter().filter(|touch| touch.act == Act::Grant) {
             let Some(member) = touch.member() else {
                 continue;
             };
-            let kind = self.schema.type_named(touch.tuple.resource.kind());
+            let Tuple {
+                resource, subject, ..
+            } = touch.tuple;
+            let kind = self.schema.type_named(resource.kind());
             let locks = kind.into_iter().flat_map(|kind| &kind.locks);
-            let arriving = locks.filter(|def| def.inherits.contains(&member));
-            modes.extend(arriving.map(|def| &*def.name));
+            for def in locks.filter(|def| def.inherits.contains(&member)) {
+                let mode = &*def.name;
+                let parent = ObjectRef::known(subject.kind(), subject.id());
+                if !modes.contains(mode)
+                    && seen.insert((mode, parent))
+                    && !held_on(self.state, parent, mode, self.now).is_empty()
+                {
+                    modes.insert(mode);
+                }
+            }
         }
         modes
     }

@@ -157,6 +157,13 @@ async fn a_seal_is_passed_by_name_only() {
         ("user:bea", write(&["+application:other#admin@user:cid"]), "1/0"),
         ("", lock("application:other", "audit", &["group:*"], None, "e"), "e #"),
         ("user:bea", write(&["-application:other#admin@user:cid"]), "it lets nobody pass"),
+        // Brought under it by two tuples of one write, of which the lock sits behind the second.
+        ("user:tina", lock("team:core", "freeze", &[], None, "f"), "f #"),
+        ("", write(&["+environment:x#application@application:y", "+application:y#team@team:core"]), "environment:x is sealed: freeze \"f\" is held on team:core"),
+        // And by one, behind what stood before.
+        ("", write(&["+application:y#team@team:core"]), "1/0"),
+        ("", write(&["+environment:x#application@application:y"]), "environment:x is sealed"),
+        ("", write(&["+environment:x#application@application:z"]), "1/0"),
     ]).await;
 }
 
