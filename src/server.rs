@@ -27,6 +27,8 @@ mod streamed;
 
 mod unary;
 
+pub(crate) mod whole;
+
 pub(crate) use connections::{Connections, Peer, Serve};
 pub(crate) use guard::timeout as grpc_timeout;
 pub use listen::{

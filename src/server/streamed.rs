@@ -16,7 +16,8 @@ use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::unary::{read, response, success};
+use super::unary::read;
+use super::whole::{response, success};
 
 /// Reads the one message of `body`, of at most so many bytes, and streams what is made of it.
 pub(super) async fn streamed<Q, S, F>(

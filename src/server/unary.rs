@@ -3,18 +3,17 @@
 //! Hides how a message lies in a body. tonic's own way to the same end copies the message into a
 //! buffer of 8 KiB and puts six boxes around it and its answer, which costs as much as the check.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::whole::answered;
 use crate::api::frames::{HEADER, decoded, framed, malformed};
 use crate::api::status::{Failure, reason};
 
@@ -51,12 +50,12 @@ pub(super) async fn encoded<F>(
 where
     F: Future<Output = Result<Bytes, Status>>,
 {
-    let answered = match message(body, most).await {
+    let result = match message(body, most).await {
         Ok(message) => answer(message).await,
         Err(status) => Err(status),
     };
-    match answered {
-        Ok(answer) => response(Whole::new(answer)),
+    match result {
+        Ok(answer) => answered(answer),
         Err(status) => status.into_http(),
     }
 }
@@ -123,55 +122,4 @@ fn length(bytes: &[u8]) -> usize {
     let length = bytes.get(1..HEADER).and_then(|length| length.first_chunk());
     let length = length.map_or(0, |length| u32::from_be_bytes(*length));
     HEADER.saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
-}
-
-pub(super) fn response<B>(body: B) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
-{
-    let mut response = Response::new(Body::new(body));
-    let grpc = HeaderValue::from_static("application/grpc");
-    (response.headers_mut()).insert(http::header::CONTENT_TYPE, grpc);
-    response
-}
-
-/// The trailers of an answer that is whole.
-pub(super) fn success() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    trailers
-}
-
-/// A body that is there at once, with the trailers of success. It does not tell its size: hyper
-/// would put that into a header.
-struct Whole {
-    data: Option<Bytes>,
-    trailers: Option<HeaderMap>,
-}
-
-impl Whole {
-    fn new(data: Bytes) -> Self {
-        Self {
-            data: Some(data),
-            trailers: Some(success()),
-        }
-    }
-}
-
-impl http_body::Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = self.data.take().map(Frame::data);
-        let frame = data.or_else(|| self.trailers.take().map(Frame::trailers));
-        Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
-    }
 }

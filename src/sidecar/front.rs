@@ -1,7 +1,6 @@
 //! What clients call: Check and `BatchCheck` from the cache, health of our own, and all else
 //! passed through as bytes, methods that are not known here included.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body as _, Frame};
+use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
 use tonic::Status;
 use tonic::body::Body;
 use tonic_health::pb::health_server::HealthServer;
@@ -22,6 +21,7 @@ use super::batches::BATCH_CHECK;
 use super::question::{Batch, Question};
 use super::wire;
 use crate::api::status::{Failure, reason};
+use crate::server::whole::{Whole, answered};
 use crate::server::{Peer, Serve, grpc_timeout};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -203,7 +203,7 @@ impl Reading {
             Asked::BatchCheck => batch_check(&front.answers, message, &parts.headers),
         });
         let missed = match found {
-            Some(Ok(body)) => return Ok(answer(body)),
+            Some(Ok(body)) => return Ok(answered(body)),
             Some(Err(missed)) => Some(missed),
             None => None,
         };
@@ -249,7 +249,7 @@ async fn elsewhere(
     missed: Option<Miss>,
 ) -> Response<Body> {
     let deadline = deadline(&parts.headers);
-    let answered = match missed {
+    let result = match missed {
         Some(Miss::Check(question)) => answers.miss(&question, &parts.headers, deadline).await,
         Some(Miss::BatchCheck(batch, message)) => {
             let headers = &parts.headers;
@@ -261,61 +261,12 @@ async fn elsewhere(
             return answers.upstream.pass(request, deadline).await;
         }
     };
-    match answered {
-        Ok(body) => answer(body),
+    match result {
+        Ok(body) => answered(body),
         Err(status) => status.into_http(),
     }
 }
 
 fn deadline(headers: &HeaderMap) -> Option<Instant> {
     grpc_timeout(headers).and_then(|span: Duration| Instant::now().checked_add(span))
-}
-
-fn answer(body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::new(Whole::response(body)));
-    let grpc = HeaderValue::from_static("application/grpc");
-    (response.headers_mut()).insert(http::header::CONTENT_TYPE, grpc);
-    response
-}
-
-/// A body that is there at once, and the trailers of an answer.
-struct Whole {
-    data: Option<Bytes>,
-    trailers: Option<HeaderMap>,
-}
-
-impl Whole {
-    fn request(data: Bytes) -> Self {
-        Self {
-            data: Some(data),
-            trailers: None,
-        }
-    }
-
-    fn response(data: Bytes) -> Self {
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        Self {
-            data: Some(data),
-            trailers: Some(trailers),
-        }
-    }
-}
-
-impl http_body::Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = self.data.take().map(Frame::data);
-        let frame = data.or_else(|| self.trailers.take().map(Frame::trailers));
-        Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
-    }
 }
