@@ -149,6 +149,12 @@ fn a_fresh_server_answers_grants_and_refuses() {
         0,
         "environment:prod#guest@user:bob[expiration:",
     );
+    server.check("tuples user:bob", 0, "portcullis tuples @user:bob");
+    server.check(
+        "permissions environment:prod user:bob",
+        0,
+        "the subject comes first",
+    );
     server.check("revoke environment:prod#guest@user:bob", 0, "revoked 1");
     server.check(
         "revoke environment:prod#guest@user:bob",

@@ -37,6 +37,13 @@ impl Output {
         Ok(out.flush()?)
     }
 
+    /// Tells a person what a program has no use for. Where standard error is gone, it stays unsaid.
+    pub(super) fn note(self, text: impl Display) {
+        if !self.json {
+            let _ = writeln!(io::stderr().lock(), "note: {text}");
+        }
+    }
+
     /// Whether JSON is asked for.
     pub(super) fn is_json(self) -> bool {
         self.json

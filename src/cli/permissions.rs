@@ -47,6 +47,12 @@ impl Permissions {
         for entry in &answer.entries {
             give(entry, width, &answer.revision, output)?;
         }
+        if answer.entries.is_empty() {
+            output.note(format_args!(
+                "type {} has no relation or permission; the subject comes first, then the resource",
+                self.resource.kind()
+            ));
+        }
         Ok(Exit::Done)
     }
 }

@@ -327,6 +327,9 @@ impl fmt::Display for Kept {
     }
 }
 
+/// So many changes of the schema are told one by one.
+const FEW_CHANGES: usize = 8;
+
 /// What serving changed before it began.
 #[derive(Default)]
 struct Begun {
@@ -339,11 +342,20 @@ impl Begun {
         for line in &self.warnings {
             output.document(&json!({ "warning": line }), line)?;
         }
-        for change in &self.changes {
+        let told = match self.changes.len() {
+            0..=FEW_CHANGES => self.changes.len(),
+            _ if output.is_json() => self.changes.len(),
+            _ => FEW_CHANGES - 1,
+        };
+        for change in self.changes.iter().take(told) {
             output.give(
                 &json!({ "change": change }),
                 format_args!("schema: {change}"),
             )?;
+        }
+        if told < self.changes.len() {
+            let more = self.changes.len() - told;
+            output.document(&json!({}), &format!("schema: and {more} more changes\n"))?;
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ pub(super) struct Tuples {
 
 impl Tuples {
     pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<Exit> {
+        let turned = turned(&self.filter);
         let request = proto::ReadTuplesRequest {
             filter: Some(self.filter),
             consistency: self.at.message(),
@@ -37,11 +38,30 @@ impl Tuples {
         };
         let mut service = GrantServiceClient::new(client.channel());
         let mut rows = client.call(service.read_tuples(request))?.into_inner();
+        let mut found = false;
         while let Some(row) = client.call(rows.message())? {
+            found = true;
             give(row, output)?;
+        }
+        if let Some(turned) = turned.filter(|_| !found) {
+            output.note(format_args!(
+                "no tuple is of this resource; those that name it as subject: portcullis tuples {turned}"
+            ));
         }
         Ok(Exit::Done)
     }
+}
+
+/// The pattern of the tuples that have as subject what a pattern has as resource, where that is
+/// all it has.
+fn turned(filter: &proto::TupleFilter) -> Option<String> {
+    let of_resource = proto::TupleFilter {
+        resource_type: filter.resource_type.clone(),
+        resource_id: filter.resource_id.clone(),
+        ..proto::TupleFilter::default()
+    };
+    let turned = || format!("@{}:{}", filter.resource_type, filter.resource_id);
+    (*filter == of_resource && !filter.resource_type.is_empty()).then(turned)
 }
 
 fn give(row: proto::ReadTuplesResponse, output: Output) -> anyhow::Result<()> {
