@@ -106,7 +106,7 @@ impl<'a> SubjectRef<'a> {
     /// # Errors
     /// What is wrong with the text, where it is no subject.
     pub fn parse(text: &'a str) -> Result<Self, MalformedReference> {
-        let (object, relation) = match text.split_once('#') {
+        let (object, relation) = match cut(text, b'#') {
             None => (text, None),
             Some((object, "...")) => (object, None),
             Some((object, relation)) => (object, Some(relation)),
@@ -473,7 +473,7 @@ impl TupleFilter {
 
 /// Whether `name` can name a type: words of letters, digits and `_`, with `/` between them.
 pub fn is_type_name(name: &str) -> bool {
-    name.len() <= MAX_NAME_BYTES && name.split('/').all(is_word)
+    name.len() <= MAX_NAME_BYTES && (is_word(name) || name.split('/').all(is_word))
 }
 
 /// Whether `word` is one name: a letter or `_`, then letters, digits and `_`.
@@ -487,7 +487,7 @@ pub fn is_word(word: &str) -> bool {
 
 /// Whether `name` can stand as a relation: a word, or a generated `roles=owner/key`.
 pub fn is_relation(name: &str) -> bool {
-    match name.split_once('=') {
+    match cut(name, b'=') {
         None => name.len() <= MAX_NAME_BYTES && is_word(name),
         Some((block, role)) => {
             is_word(block) && role.len() <= MAX_ID_BYTES && is_id(role) && !role.contains('@')
@@ -505,8 +505,15 @@ pub fn is_id(id: &str) -> bool {
         && (id.bytes().all(plain) || id.chars().all(allowed))
 }
 
+/// What stands before and behind the first of a byte of ASCII. The texts are short: to search them
+/// as long ones are searched takes longer.
+fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    let place = text.bytes().position(|byte| byte == at)?;
+    Some((text.get(..place)?, text.get(place + 1..)?))
+}
+
 fn split_object(text: &str) -> Result<(&str, &str), MalformedReference> {
-    let Some((kind, id)) = text.split_once(':') else {
+    let Some((kind, id)) = cut(text, b':') else {
         let problem = match text {
             "" => "is empty; expected type:id, such as user:bob",
             _ => "has no ':'; expected type:id, such as user:bob",
