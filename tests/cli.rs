@@ -210,6 +210,18 @@ fn locks_and_roles_help_who_errs() {
         1,
         "user:dev may not lock",
     );
+    server.check("lock environment:prod freeze", 1, "--reason 'release");
+    server.check(
+        "lock environment:prodd freeze --reason x --id l1 --wait-for-watchers 1s",
+        0,
+        "no tuple names environment:prodd",
+    );
+    server.check(
+        "unlock l1 --wait-for-watchers 1s",
+        0,
+        "; no cache answers from before it",
+    );
+    server.check("locks environment:prod", 0, "--inherited shows");
     let server = Server::start(&["--memory", "--template", "permission-matrix"]);
     server.check(
         "roles create role:acme/qa x",

@@ -243,6 +243,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         }
         "CAVEAT_CONTEXT_INVALID" => "the parameters and their types: portcullis schema read",
         "LOCK_NOT_FOUND" => "the locks that are held, and their ids: portcullis locks",
+        "REASON_REQUIRED" => "say it with --reason 'release 4.2'",
         "ROLE_NOT_FOUND" => "the roles of an owner: portcullis roles list OWNER",
         "LIMIT_EXCEEDED" => "look at what matches: portcullis tuples PATTERN",
         "KEY_REUSED" => "an idempotency key belongs to one request; take a new one",

@@ -66,12 +66,11 @@ impl ListResources {
             consistency: self.part.at.message(),
             limit: self.part.limit,
             cursor: self.part.cursor,
-            within: self
-                .within
-                .map_or_else(String::new, |within| within.to_string()),
+            within: (self.within.as_ref()).map_or_else(String::new, ToString::to_string),
         };
         let mut service = CheckServiceClient::new(client.channel());
         let mut rows = client.call(service.list_resources(request))?.into_inner();
+        let mut found = false;
         while let Some(row) = client.call(rows.message())? {
             let value = json!({
                 "resource": row.resource,
@@ -82,6 +81,12 @@ impl ListResources {
             });
             let condition = condition(row.decision(), &row.missing_context);
             output.give(&value, format_args!("{}{condition}", row.resource))?;
+            found = true;
+        }
+        if let Some(within) = self.within.filter(|_| !found) {
+            output.note(format_args!(
+                "nothing of that below {within}; is it spelt right?"
+            ));
         }
         Ok(Exit::Done)
     }

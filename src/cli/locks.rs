@@ -12,6 +12,7 @@ use super::write::Options;
 use super::{At, Exit, values};
 use crate::api::convert::values::{timestamp, to_duration};
 use crate::api::proto;
+use crate::api::proto::grant_service_client::GrantServiceClient;
 use crate::api::proto::lock_service_client::LockServiceClient;
 use crate::tuple::{Object, Subject};
 
@@ -100,11 +101,18 @@ impl Lock {
         };
         let mut service = LockServiceClient::new(client.channel());
         let answer = client.call(service.lock(request))?.into_inner();
+        if !is_named(client, &self.resource)? {
+            output.note(format_args!(
+                "no tuple names {}; is it spelt right?",
+                self.resource
+            ));
+        }
         let verb = self.options.verb("locked");
+        let lock = answer.lock.unwrap_or_default();
         give(
             &verb,
-            &answer.lock.unwrap_or_default(),
-            &answer.revision,
+            &lock,
+            (&answer.revision, answer.propagation.as_ref()),
             output,
         )
     }
@@ -119,10 +127,11 @@ impl Unlock {
         let mut service = LockServiceClient::new(client.channel());
         let answer = client.call(service.unlock(request))?.into_inner();
         let verb = self.options.verb("unlocked");
+        let lock = answer.lock.unwrap_or_default();
         give(
             &verb,
-            &answer.lock.unwrap_or_default(),
-            &answer.revision,
+            &lock,
+            (&answer.revision, answer.propagation.as_ref()),
             output,
         )
     }
@@ -138,10 +147,11 @@ impl Renew {
         let mut service = LockServiceClient::new(client.channel());
         let answer = client.call(service.renew_lock(request))?.into_inner();
         let verb = self.options.verb("renewed");
+        let lock = answer.lock.unwrap_or_default();
         give(
             &verb,
-            &answer.lock.unwrap_or_default(),
-            &answer.revision,
+            &lock,
+            (&answer.revision, answer.propagation.as_ref()),
             output,
         )
     }
@@ -149,6 +159,7 @@ impl Renew {
 
 impl Locks {
     pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<Exit> {
+        let here = self.resource.is_some() && !self.inherited;
         let request = proto::ListLocksRequest {
             resource: self.resource.map_or_else(String::new, |on| on.to_string()),
             inherited: self.inherited,
@@ -156,9 +167,14 @@ impl Locks {
         };
         let mut service = LockServiceClient::new(client.channel());
         let mut rows = client.call(service.list_locks(request))?.into_inner();
+        let mut found = false;
         while let Some(row) = client.call(rows.message())? {
+            found = true;
             let lock = row.lock.unwrap_or_default();
             output.give(&as_json(&lock, &row.revision), as_text(&lock))?;
+        }
+        if here && !found {
+            output.note("no lock sits there; --inherited shows those that arrive from elsewhere");
         }
         Ok(Exit::Done)
     }
@@ -167,12 +183,45 @@ impl Locks {
 fn give(
     verb: &str,
     lock: &proto::HeldLock,
-    revision: &str,
+    (revision, propagation): (&str, Option<&proto::Propagation>),
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let text = format!("{verb} {}", as_text(lock));
-    output.give(&as_json(lock, revision), text)?;
+    let waited = Options::waited(propagation);
+    let mut value = as_json(lock, revision);
+    if let Some(fields) = value.as_object_mut() {
+        let propagation = Options::propagation(propagation);
+        fields.insert("propagation".to_owned(), propagation);
+    }
+    output.give(&value, format_args!("{verb} {}{waited}", as_text(lock)))?;
     Ok(Exit::Done)
+}
+
+/// Whether any tuple has an object as resource or subject.
+fn is_named(client: &Client, object: &Object) -> anyhow::Result<bool> {
+    let (kind, id) = (object.kind().to_owned(), object.id().to_owned());
+    let as_resource = proto::TupleFilter {
+        resource_type: kind.clone(),
+        resource_id: id.clone(),
+        ..proto::TupleFilter::default()
+    };
+    let as_subject = proto::TupleFilter {
+        subject_type: kind,
+        subject_id: id,
+        ..proto::TupleFilter::default()
+    };
+    let mut service = GrantServiceClient::new(client.channel());
+    for filter in [as_resource, as_subject] {
+        let request = proto::ReadTuplesRequest {
+            filter: Some(filter),
+            limit: 1,
+            ..proto::ReadTuplesRequest::default()
+        };
+        let mut rows = client.call(service.read_tuples(request))?.into_inner();
+        if client.call(rows.message())?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn instant(at: Option<prost_types::Timestamp>) -> Option<String> {

@@ -265,7 +265,7 @@ impl Create {
             &verb,
             answer.role,
             &answer.warnings,
-            &answer.revision,
+            (&answer.revision, answer.propagation.as_ref()),
             output,
         )?;
         Ok(Exit::Done)
@@ -317,7 +317,7 @@ fn update(
         &verb,
         answer.role,
         &answer.warnings,
-        &answer.revision,
+        (&answer.revision, answer.propagation.as_ref()),
         output,
     )
 }
@@ -331,7 +331,7 @@ impl Delete {
         let mut service = RoleServiceClient::new(client.channel());
         let answer = client.call(service.delete_role(request))?.into_inner();
         let text = format!("{} {}", self.options.verb("deleted"), self.role);
-        done(&text, &answer.revision, output)
+        done(&text, &answer.revision, answer.propagation.as_ref(), output)
     }
 }
 
@@ -352,7 +352,7 @@ impl Assign {
             ("assigned", "to"),
             "holds it there already",
         );
-        done(&text, &answer.revision, output)
+        done(&text, &answer.revision, answer.propagation.as_ref(), output)
     }
 }
 
@@ -371,7 +371,7 @@ impl Assignment {
             ("unassigned", "from"),
             "did not hold it there",
         );
-        done(&text, &answer.revision, output)
+        done(&text, &answer.revision, answer.propagation.as_ref(), output)
     }
 
     /// What was done, or why nothing was.
@@ -409,7 +409,7 @@ impl Change {
                 format!("{verb} {subject} on {resource} from {from} to {to}")
             }
         };
-        done(&text, &answer.revision, output)
+        done(&text, &answer.revision, answer.propagation.as_ref(), output)
     }
 }
 
@@ -427,7 +427,7 @@ fn written(
     verb: &str,
     role: Option<proto::Role>,
     warnings: &[proto::Diagnostic],
-    revision: &str,
+    (revision, propagation): (&str, Option<&proto::Propagation>),
     output: Output,
 ) -> anyhow::Result<()> {
     let role = role.unwrap_or_default();
@@ -435,7 +435,8 @@ fn written(
         [] => "nothing".to_owned(),
         permissions => permissions.join(", "),
     };
-    let mut text = format!("{verb} {} ({}): {includes}", role.role, role.title);
+    let waited = Options::waited(propagation);
+    let mut text = format!("{verb} {} ({}): {includes}{waited}", role.role, role.title);
     for warning in warnings {
         let _ = write!(text, "\nwarning: {}", warning.message);
     }
@@ -444,11 +445,25 @@ fn written(
         "role": as_json(&role),
         "warnings": warnings,
         "revision": revision,
+        "propagation": Options::propagation(propagation),
     });
     output.give(&value, text)
 }
 
-fn done(text: &str, revision: &str, output: Output) -> anyhow::Result<()> {
-    let value = json!({ "done": text, "revision": revision });
-    output.give(&value, format_args!("{text} at revision {revision}"))
+fn done(
+    text: &str,
+    revision: &str,
+    propagation: Option<&proto::Propagation>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let value = json!({
+        "done": text,
+        "revision": revision,
+        "propagation": Options::propagation(propagation),
+    });
+    let waited = Options::waited(propagation);
+    output.give(
+        &value,
+        format_args!("{text} at revision {revision}{waited}"),
+    )
 }

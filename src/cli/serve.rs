@@ -355,7 +355,8 @@ impl Begun {
         }
         if told < self.changes.len() {
             let more = self.changes.len() - told;
-            output.document(&json!({}), &format!("schema: and {more} more changes\n"))?;
+            let more = format!("and {more} more changes");
+            output.give(&json!({ "change": more }), format_args!("schema: {more}"))?;
         }
         Ok(())
     }
