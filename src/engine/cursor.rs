@@ -35,14 +35,18 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Reads what [`Cursor::text`] wrote for a request of the same hash.
-    pub(super) fn parse(text: &str, request: u64) -> Result<Self, EngineError> {
+    pub(super) fn parse(text: &str, request: u64, newest: Token) -> Result<Self, EngineError> {
         let malformed = |problem| EngineError::MalformedCursor { problem };
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let bytes = bytes.ok_or(malformed("is none that this server gave out"))?;
         let read = read(&bytes).ok_or(malformed("is none that this server gave out"))?;
         let (cursor, process, hash) = read;
         if process != *PROCESS {
-            return Err(malformed("is of before a restart"));
+            // What it stands behind is no longer known, as that of a state that is no longer kept.
+            return Err(EngineError::RevisionTrimmed {
+                asked: cursor.token,
+                newest,
+            });
         }
         match hash == request {
             true => Ok(cursor),

@@ -134,9 +134,10 @@ fn may_revoke(
         .filter_map(|tuple| Touch::revoked(schema, tuple));
     let touches: Vec<Touch<'_>> = touches.collect();
     let rules = Rules::new(state, schema, actor, &touches, now);
-    let rights = rules.rights();
+    let mut rights = rules.rights();
     if rights.is_err() || tuples.is_empty() {
         rules.may_revoke_some(filter)?;
+        rights = rules.same_whatever_stands(filter, rights);
     }
     rights?;
     rules.seals(&[])?;

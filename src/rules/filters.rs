@@ -3,7 +3,8 @@
 //! Each tuple that a filter selects is judged by itself. But an answer that says "nothing matched"
 //! to an actor which would be refused if something did, tells what stands: so where a filter names
 //! a resource, an actor that could take away nothing of what it might select there gets one and
-//! the same refusal, whatever stands.
+//! the same refusal, whatever stands; and where it names none, an actor that may not take away all
+//! of something.
 
 use crate::schema::{AssignsDef, MemberId, Relation, SubjectForm, SubjectType, TypeDef};
 use crate::tuple::{Object, ObjectRef, RoleRef, Subject, SubjectRef, Tuple, TupleFilter};
@@ -14,7 +15,7 @@ use super::{Act, Broken, Judgements, Rules, Target, Touch, Violation};
 
 impl Rules<'_> {
     /// Refuses an actor that may take away nothing of what a filter could select on the resource
-    /// that it names. Filters that name none select what can't be judged beforehand.
+    /// that it names. What filters that name none select can't be judged beforehand.
     pub(crate) fn may_revoke_some(&self, filter: &TupleFilter) -> Result<(), Broken> {
         let (Some(actor), Some(id)) = (self.actor, filter.resource_id.as_deref()) else {
             return Ok(());
@@ -32,6 +33,25 @@ impl Rules<'_> {
         match refused {
             None => Ok(()),
             Some(resource) => Err(self.refused(filter, resource, actor)),
+        }
+    }
+
+    /// What an actor hears of a filter that names no resource, where it selects nothing or what the
+    /// actor may not take away: the same. Of its own tuples it hears which.
+    pub(crate) fn same_whatever_stands(
+        &self,
+        filter: &TupleFilter,
+        rights: Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        let Some(actor) = self.actor.filter(|_| filter.resource_id.is_none()) else {
+            return rights;
+        };
+        match rights {
+            Err(broken) if !matches!(*broken, Violation::Denied(_)) => Err(broken),
+            Ok(()) if named_subject(filter) == Some(actor.as_ref()) => Ok(()),
+            _ => Err(Box::new(Violation::FilterDenied {
+                actor: actor.clone(),
+            })),
         }
     }
 

@@ -12,6 +12,16 @@ pub enum Violation {
     /// The actor has no right to it.
     #[error("{0}")]
     Denied(Denied),
+    /// An actor's filter names no single resource, and something that it selects is not the actor's
+    /// to take away, or nothing is selected: it hears the same of both.
+    #[error(
+        "{actor} may not revoke by this filter: where it names no single resource it is answered \
+         only to whoever may take away all that it selects, and where it selects something"
+    )]
+    FilterDenied {
+        /// Who may not.
+        actor: Subject,
+    },
     /// The subject of a granted tuple lacks what the relation requires of it.
     #[error(
         "{tuple}: `requires {needed}` is not met: {subject} does not have it on {resource}, after \

@@ -117,6 +117,16 @@ fn of(text: &str, subject: &str) -> TupleFilter {
     }
 }
 
+/// Of no single resource.
+fn unnamed(kind: &str, relation: &str, prefix: &str) -> TupleFilter {
+    TupleFilter {
+        resource_type: Some(kind.into()),
+        resource_id_prefix: (!prefix.is_empty()).then(|| prefix.into()),
+        relation: Some(relation.into()),
+        ..TupleFilter::default()
+    }
+}
+
 /// A world with roles, assignments and a lock beside its tuples, or without.
 async fn world(more: bool) -> Engine {
     let engine = engine(SCHEMA).await;
@@ -147,6 +157,7 @@ async fn heard(engine: &Engine, command: Command) -> String {
                 }
                 format!("denied: {denied}")
             }
+            denied @ Violation::FilterDenied { .. } => format!("denied: {denied}"),
             other => format!("{other}"),
         },
         other => format!("{:?}", other.map(|written| written.revoked)),
@@ -225,6 +236,18 @@ fn filters() -> Vec<(&'static str, Command)> {
         ..filter(acme)
     };
     vec![
+        (
+            "what no resource is named of",
+            matching(unnamed("application", "reader", ""), 0),
+        ),
+        (
+            "what begins so",
+            matching(unnamed("organization", "member", "acm"), 0),
+        ),
+        (
+            "what all of a relation are",
+            matching(unnamed("organization", "lead", ""), 1),
+        ),
         ("nothing matches", matching(filter(member), 0)),
         ("LIMIT_EXCEEDED", matching(filter(member), 1)),
         ("nothing matches", matching(filter(acme), 0)),
@@ -342,8 +365,6 @@ async fn nothing_matches_for_whom_something_could() {
         ),
         ("user:eve", matching(of("organization:acme", "user:eve"), 0)),
         ("user:eve", matching(own_role, 0)),
-        // Of no resource: nothing can be judged beforehand.
-        ("user:eve", matching(of("application:#reader", "user:x"), 0)),
         ("", matching(filter("organization:acme#note"), 0)),
     ];
     let engine = world(false).await;
@@ -378,7 +399,7 @@ async fn a_filter_names_nobody_to_whom_has_no_right() {
     };
     let said = outcome(&engine, by("user:tim", matching(kind, 0))).await;
     assert!(
-        said.starts_with("user:tim may not revoke tuples of organization:"),
+        said.starts_with("user:tim may not revoke by this filter: "),
         "{said}"
     );
 }

@@ -38,6 +38,9 @@ pub(super) fn violated(violation: Violation, message: &str, shape: Shape<'_>) ->
                 .with_some("through", through)
                 .with_some("held_by", (!holders.is_empty()).then(|| holders.join(", ")))
         }
+        Violation::FilterDenied { actor } => failure(reason::ACTOR_NOT_ALLOWED)
+            .at("filter")
+            .with("actor", actor),
         Violation::RequirementNotMet {
             update,
             tuple,
