@@ -319,7 +319,7 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<TupleRows, EngineError> {
         let hash = cursor::filter_hash(&filter);
-        let cursor = cursor.map(|text| cursor::Cursor::parse(text, hash, self.newest().token()));
+        let cursor = cursor.map(|text| cursor::Cursor::parse(text, hash));
         let cursor = cursor.transpose()?;
         let at = match &cursor {
             Some(cursor) => Consistency::Exactly(cursor.token),

@@ -35,18 +35,14 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Reads what [`Cursor::text`] wrote for a request of the same hash.
-    pub(super) fn parse(text: &str, request: u64, newest: Token) -> Result<Self, EngineError> {
+    pub(super) fn parse(text: &str, request: u64) -> Result<Self, EngineError> {
         let malformed = |problem| EngineError::MalformedCursor { problem };
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let bytes = bytes.ok_or(malformed("is none that this server gave out"))?;
         let read = read(&bytes).ok_or(malformed("is none that this server gave out"))?;
         let (cursor, process, hash) = read;
         if process != *PROCESS {
-            // What it stands behind is no longer known, as that of a state that is no longer kept.
-            return Err(EngineError::RevisionTrimmed {
-                asked: cursor.token,
-                newest,
-            });
+            return Err(EngineError::CursorOutlived);
         }
         match hash == request {
             true => Ok(cursor),
@@ -94,4 +90,32 @@ fn read(bytes: &[u8]) -> Option<(Cursor, [u8; 4], u64)> {
         after: after.try_into().ok()?,
     };
     (*version == VERSION).then_some((cursor, *process, u64::from_le_bytes(*hash)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::revision::{Epoch, Revision};
+
+    #[test]
+    fn a_cursor_is_good_for_its_request_and_its_process() {
+        let cursor = Cursor {
+            token: Token {
+                revision: Revision(7),
+                epoch: Epoch(0xfd_4b2e),
+            },
+            instant: Timestamp::new(5, 6).unwrap(),
+            after: *b"behind this.",
+        };
+        let text = cursor.text(3);
+        assert_eq!(Cursor::parse(&text, 3), Ok(cursor));
+        let other = Cursor::parse(&text, 4);
+        assert!(matches!(other, Err(EngineError::MalformedCursor { .. })));
+        let mut bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
+        *bytes.get_mut(1).unwrap() ^= 1;
+        let of_before = Cursor::parse(&URL_SAFE_NO_PAD.encode(bytes), 3);
+        assert_eq!(of_before, Err(EngineError::CursorOutlived));
+    }
 }

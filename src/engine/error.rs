@@ -64,6 +64,9 @@ pub enum EngineError {
         /// The epoch of this store.
         epoch: Epoch,
     },
+    /// The cursor is of a process before this one, whose numbers for what it lists are gone.
+    #[error("the cursor is of before a restart of the server; begin anew without it")]
+    CursorOutlived,
     /// The cursor is none of this request's. `problem` completes "the cursor …".
     #[error("the cursor {problem}; begin without one")]
     MalformedCursor {

@@ -203,13 +203,11 @@ impl Engine {
         let turn = self.stream_turn()?;
         // Cursors do not outlive the process that gave them out, so that any form will do.
         let hash = xxh3_64(format!("{question:?} {context:?}").as_bytes());
-        let newest = self.newest().token();
-        let cursor = cursor.map(|text| Cursor::parse(&text, hash, newest));
-        let cursor = cursor.transpose()?;
+        let cursor = cursor.map(|text| Cursor::parse(&text, hash)).transpose()?;
         let (state, instant) = self.begin(at, cursor.as_ref(), deadline).await?;
         let after = cursor.map(|cursor| ListPlace::from_bytes(cursor.after));
         if after.is_some_and(|after| !after.is_of(&state.index)) {
-            let problem = "is of before a restart";
+            let problem = "is none that this server gave out";
             return Err(EngineError::MalformedCursor { problem });
         }
         let (sender, chunks) = mpsc::channel(1);

@@ -101,6 +101,7 @@ pub(crate) fn write_failure(error: EngineError, shape: Shape<'_>) -> Failure {
         EngineError::EpochMismatch { asked, epoch } => failure(reason::EPOCH_MISMATCH)
             .with("asked", asked)
             .with("epoch", epoch),
+        EngineError::CursorOutlived => failure(reason::REVISION_TRIMMED).at("cursor"),
         EngineError::MalformedCursor { .. } => failure(reason::MALFORMED_CURSOR).at("cursor"),
         EngineError::WatchedType { index, problem } => {
             not_admitted(&problem, message).at(format!("resource_types[{index}]"))

@@ -65,6 +65,7 @@ fn engine_errors() {
             },
             "EPOCH_MISMATCH - asked=9@000abc epoch=000def",
         ),
+        (EngineError::CursorOutlived, "REVISION_TRIMMED cursor"),
         (
             EngineError::MalformedCursor { problem: "is old" },
             "MALFORMED_CURSOR cursor",
