@@ -96,9 +96,9 @@ impl Engine {
 }
 
 impl Engine {
-    /// Deletes a role. Where very many hold it, it includes nothing from the first commit on, its
-    /// assignments go part by part, and it goes with the last of them: its key is taken until then,
-    /// so that nobody can give force to what is still assigned.
+    /// Deletes a role. Where very many hold it, each part takes all that it includes and some of its
+    /// assignments, and it goes with the last of them: its key is taken until then, so that no new
+    /// role gives force to what is still assigned. An edit in between counts until the next part.
     pub(super) async fn delete_role(
         &self,
         command: Command,

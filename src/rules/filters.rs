@@ -37,7 +37,7 @@ impl Rules<'_> {
     }
 
     /// What an actor hears of a filter that names no resource, where it selects nothing or what the
-    /// actor may not take away: the same. Of its own tuples it hears which.
+    /// actor may not take away: the same. That none is its own it hears.
     pub(crate) fn same_whatever_stands(
         &self,
         filter: &TupleFilter,

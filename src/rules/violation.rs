@@ -15,8 +15,8 @@ pub enum Violation {
     /// An actor's filter names no single resource, and something that it selects is not the actor's
     /// to take away, or nothing is selected: it hears the same of both.
     #[error(
-        "{actor} may not revoke by this filter: where it names no single resource it is answered \
-         only to whoever may take away all that it selects, and where it selects something"
+        "{actor} may not revoke by this filter: without a resource's type and id it is answered only \
+         where it selects something, and {actor} may take away all of that; name the resource"
     )]
     FilterDenied {
         /// Who may not.
