@@ -72,6 +72,31 @@ impl Checks {
         })
     }
 
+    /// The same from message to body: no text is copied out of the one, and each answer is written
+    /// to the other as it comes.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn answer_batch_encoded(
+        &self,
+        message: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Status> {
+        let Some(asked) = BatchAsked::read(&message) else {
+            let request = frames::decoded(message)?;
+            let response = self.answer_batch(request, deadline).await?;
+            return Ok(frames::framed(&response));
+        };
+        let at = asked.at().map_err(Failure::from)?;
+        let batch = self.engine.batch(asked.len(), at, deadline).await;
+        let mut batch = batch.map_err(Failure::from)?;
+        let mut response = BatchResponse::of(asked.len());
+        for item in asked.into_items() {
+            response.push(&self.result(&mut batch, item).await?);
+        }
+        Ok(response.end(batch.token()))
+    }
+
     /// Lists the resources on which a subject has a permission.
     ///
     /// # Errors
@@ -109,31 +134,6 @@ impl Checks {
         let wanted = wanted.map_err(Failure::from)?;
         let rows = self.engine.list_packed(wanted, pack, deadline).await;
         Ok(rows.map_err(Failure::from)?)
-    }
-
-    /// The same from message to body: no text is copied out of the one, and each answer is written
-    /// to the other as it comes.
-    ///
-    /// # Errors
-    /// The same.
-    pub(crate) async fn answer_batch_encoded(
-        &self,
-        message: Bytes,
-        deadline: Option<Instant>,
-    ) -> Result<Bytes, Status> {
-        let Some(asked) = BatchAsked::read(&message) else {
-            let request = frames::decoded(message)?;
-            let response = self.answer_batch(request, deadline).await?;
-            return Ok(frames::framed(&response));
-        };
-        let at = asked.at().map_err(Failure::from)?;
-        let batch = self.engine.batch(asked.len(), at, deadline).await;
-        let mut batch = batch.map_err(Failure::from)?;
-        let mut response = BatchResponse::of(asked.len());
-        for item in asked.into_items() {
-            response.push(&self.result(&mut batch, item).await?);
-        }
-        Ok(response.end(batch.token()))
     }
 
     /// What becomes of an item: a malformed one is not asked, and fails alone.

@@ -16,7 +16,6 @@ use crate::revision::Consistency;
 /// A batch, and what it says of all its items.
 #[derive(Debug, PartialEq)]
 pub(crate) struct BatchAsked<'a> {
-    /// The messages of its items.
     items: Vec<Item<'a>>,
     consistency: Option<proto::Consistency>,
     with_dependencies: bool,
