@@ -2,7 +2,8 @@
 //! the sidecar's cache, lease and follower are the real ones; between them every message waits
 //! until it is told to move.
 //!
-//! `named.rs` has one test for each interleaving that breaks a simpler protocol; `search.rs` runs
+//! `named.rs` has one test for each interleaving that breaks a simpler protocol; `leases.rs` has
+//! what a lease means without one; `search.rs` runs
 //! random schedules of the same world. `PORTCULLIS_SIM_STEPS` says how many steps.
 
 #![allow(
@@ -13,6 +14,7 @@
     clippy::print_stdout
 )]
 
+mod leases;
 mod named;
 mod search;
 mod server;
