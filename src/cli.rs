@@ -23,6 +23,7 @@ mod export;
 mod formats;
 mod health;
 mod import;
+mod known;
 mod lists;
 mod locks;
 mod metrics;

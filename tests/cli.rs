@@ -228,7 +228,11 @@ fn locks_and_roles_help_who_errs() {
         1,
         "owner is a role; expected whose it is, such as workspace:acme",
     );
-    server.check("roles list workspace:nowhere", 0, "is there such an owner?");
+    server.check(
+        "roles list workspace:nowhere",
+        0,
+        "no tuple names workspace:nowhere",
+    );
     server.check(
         "roles delete role:acme/qa",
         1,

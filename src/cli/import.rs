@@ -31,8 +31,8 @@ use crate::validation::Problem;
 /// Imports tuples, and a schema where the file has one.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-portcullis export world.yaml && portcullis --server http://other:50051 import world.yaml
-                                                 schema, roles, locks and all (the other is empty)
+portcullis export all.jsonl && portcullis --server http://other:50051 import all.jsonl
+                                                 schema, roles, locks and tuples, into an empty store
 portcullis import tuples.txt                     one tuple a line, as `grant` takes them
 portcullis import world.yaml                     SpiceDB's validation YAML: schema and relationships
 portcullis import tuples.jsonl --check-first

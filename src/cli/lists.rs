@@ -58,6 +58,7 @@ pub(super) struct ListResources {
 
 impl ListResources {
     pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<Exit> {
+        let whole = self.part.cursor.is_empty();
         let request = proto::ListResourcesRequest {
             subject: self.subject.to_string(),
             permission: self.permission,
@@ -83,7 +84,7 @@ impl ListResources {
             output.give(&value, format_args!("{}{condition}", row.resource))?;
             found = true;
         }
-        if let Some(within) = self.within.filter(|_| !found) {
+        if let Some(within) = self.within.filter(|_| whole && !found) {
             output.note(format_args!(
                 "nothing of that below {within}; is it spelt right?"
             ));

@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::output::Output;
 use super::write::Options;
-use super::{At, Exit, values};
+use super::{At, Exit, known, values};
 use crate::api::convert::values::{timestamp, to_duration};
 use crate::api::proto;
-use crate::api::proto::grant_service_client::GrantServiceClient;
 use crate::api::proto::lock_service_client::LockServiceClient;
 use crate::tuple::{Object, Subject};
 
@@ -101,12 +100,6 @@ impl Lock {
         };
         let mut service = LockServiceClient::new(client.channel());
         let answer = client.call(service.lock(request))?.into_inner();
-        if !is_named(client, &self.resource)? {
-            output.note(format_args!(
-                "no tuple names {}; is it spelt right?",
-                self.resource
-            ));
-        }
         let verb = self.options.verb("locked");
         let lock = answer.lock.unwrap_or_default();
         give(
@@ -114,7 +107,9 @@ impl Lock {
             &lock,
             (&answer.revision, answer.propagation.as_ref()),
             output,
-        )
+        )?;
+        known::ask_about(client, &self.resource, output);
+        Ok(Exit::Done)
     }
 }
 
@@ -194,34 +189,6 @@ fn give(
     }
     output.give(&value, format_args!("{verb} {}{waited}", as_text(lock)))?;
     Ok(Exit::Done)
-}
-
-/// Whether any tuple has an object as resource or subject.
-fn is_named(client: &Client, object: &Object) -> anyhow::Result<bool> {
-    let (kind, id) = (object.kind().to_owned(), object.id().to_owned());
-    let as_resource = proto::TupleFilter {
-        resource_type: kind.clone(),
-        resource_id: id.clone(),
-        ..proto::TupleFilter::default()
-    };
-    let as_subject = proto::TupleFilter {
-        subject_type: kind,
-        subject_id: id,
-        ..proto::TupleFilter::default()
-    };
-    let mut service = GrantServiceClient::new(client.channel());
-    for filter in [as_resource, as_subject] {
-        let request = proto::ReadTuplesRequest {
-            filter: Some(filter),
-            limit: 1,
-            ..proto::ReadTuplesRequest::default()
-        };
-        let mut rows = client.call(service.read_tuples(request))?.into_inner();
-        if client.call(rows.message())?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn instant(at: Option<prost_types::Timestamp>) -> Option<String> {

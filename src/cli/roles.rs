@@ -9,10 +9,9 @@ use super::client::Client;
 use super::output::Output;
 use super::values::{self, Ends};
 use super::write::Options;
-use super::{At, Exit};
+use super::{At, Exit, known};
 use crate::api::convert::values::to_timestamp;
 use crate::api::proto;
-use crate::api::proto::grant_service_client::GrantServiceClient;
 use crate::api::proto::role_service_client::RoleServiceClient;
 use crate::tuple::{Object, RoleRef, Subject};
 
@@ -177,35 +176,12 @@ impl List {
             })).collect::<Vec<_>>(),
             "revision": answer.revision,
         });
-        let mut text = matrix(&answer);
-        if answer.roles.iter().all(|role| role.builtin) && !self.is_known(client)? {
-            let _ = writeln!(
-                text,
-                "no tuple names {}: is there such an owner?",
-                self.owner
-            );
+        output.document(&value, &matrix(&answer))?;
+        // Whatever it is called, it has the built-in roles.
+        if answer.roles.iter().all(|role| role.builtin) {
+            known::ask_about(client, &self.owner, output);
         }
-        output.document(&value, &text)?;
         Ok(Exit::Done)
-    }
-}
-
-impl List {
-    /// Whether any tuple is about the owner: whatever it is called, it has the built-in roles.
-    fn is_known(&self, client: &Client) -> anyhow::Result<bool> {
-        let request = proto::ReadTuplesRequest {
-            filter: Some(proto::TupleFilter {
-                resource_type: self.owner.kind().to_owned(),
-                resource_id: self.owner.id().to_owned(),
-                ..proto::TupleFilter::default()
-            }),
-            consistency: self.at.message(),
-            limit: 1,
-            ..proto::ReadTuplesRequest::default()
-        };
-        let mut service = GrantServiceClient::new(client.channel());
-        let mut rows = client.call(service.read_tuples(request))?.into_inner();
-        Ok(client.call(rows.message())?.is_some())
     }
 }
 

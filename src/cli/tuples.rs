@@ -29,7 +29,7 @@ pub(super) struct Tuples {
 
 impl Tuples {
     pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<Exit> {
-        let turned = turned(&self.filter);
+        let turned = turned(&self.filter).filter(|_| self.cursor.is_empty());
         let request = proto::ReadTuplesRequest {
             filter: Some(self.filter),
             consistency: self.at.message(),
