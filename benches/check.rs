@@ -81,6 +81,7 @@ fn ask(
     });
 }
 
+#[inline(never)]
 fn answer(
     schema: &Schema,
     index: &Index,

@@ -3,6 +3,7 @@
 //! Hides the queue, the batches, and what happens when the store fails. Nobody else changes the
 //! state or appends to the log. Small commands share a batch; a long one is one by itself, and lets
 //! those go first that came meanwhile: whoever writes little waits for one long command at most.
+//! Where merges of the index are behind, long commands wait for them, too.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -279,7 +280,9 @@ impl Writer {
         self.background.look_after(&self.state);
         while let Some(jobs) = self.take(runtime) {
             self.commit(jobs);
-            if let Some(job) = self.long.pop_front() {
+            if !self.holds_long()
+                && let Some(job) = self.long.pop_front()
+            {
                 self.commit(vec![job]);
             }
             if let Some(state) = self.background.catch_up(&self.state) {
@@ -332,7 +335,7 @@ impl Writer {
     /// small ones.
     fn take(&mut self, runtime: &tokio::runtime::Runtime) -> Option<Vec<Job>> {
         let mut jobs = Vec::new();
-        if self.closing.is_none() && self.long.is_empty() {
+        if self.closing.is_none() && (self.long.is_empty() || self.holds_long()) {
             let wait = [self.until_expiry(), self.until_rest()];
             let wait = wait.into_iter().flatten().min();
             let inbox = &mut self.inbox;
@@ -373,6 +376,11 @@ impl Writer {
                 self.closing = Some(answer);
             }
         }
+    }
+
+    /// Whether long commands have to wait for a merge that is under way, as small ones don't.
+    fn holds_long(&self) -> bool {
+        self.closing.is_none() && self.background.is_behind(&self.state)
     }
 
     /// Work that was done aside comes back; the contents stay what they are.

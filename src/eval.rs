@@ -23,6 +23,7 @@ mod list_subjects;
 mod lists;
 mod locks;
 mod machine;
+mod reach;
 mod roles;
 mod value;
 

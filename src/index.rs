@@ -457,10 +457,15 @@ impl Index {
         (self.pending() >= self.merge_bound()).then(|| self.fullest(None))?
     }
 
-    /// The same where it has grown so large that whoever writes has to merge before anything else,
-    /// but for a segment that is being merged already.
+    /// Whether it has grown so large that whoever writes much has to wait for a merge.
+    pub fn is_behind(&self) -> bool {
+        self.pending() >= self.merge_bound().saturating_mul(2)
+    }
+
+    /// The segment that is to be merged next where it has grown so large that whoever writes at all
+    /// has to merge before anything else, but for one that is being merged already.
     pub fn must_merge(&self, merging: Option<usize>) -> Option<usize> {
-        (self.pending() >= self.merge_bound().saturating_mul(2)).then(|| self.fullest(merging))?
+        (self.pending() >= self.merge_bound().saturating_mul(4)).then(|| self.fullest(merging))?
     }
 
     /// A segment in which look-ups take longer than they would after a merge: for when there is

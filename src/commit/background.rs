@@ -131,6 +131,11 @@ impl Background {
         self.merging.is_none() && state.index.may_merge().is_some()
     }
 
+    /// Whether writes have outrun the merge that is under way.
+    pub(crate) fn is_behind(&self, state: &State) -> bool {
+        self.merging.is_some() && state.index.is_behind()
+    }
+
     /// Merges one segment here and now where writes have outrun the merging beside them: they wait
     /// for it, and readers do not. The state it gives back has the same contents in another shape.
     pub(crate) fn catch_up(&self, state: &State) -> Option<State> {

@@ -11,6 +11,7 @@ use crate::tuple::{Context, ObjectRef, SubjectRef, Tuple};
 
 use super::closure::{Ground, Who};
 use super::machine::{Machine, NO_RESOURCE, NO_SUBJECT, TooMuchWork, Unknown};
+use super::reach::reach;
 use super::value::{Cause, Value};
 use super::{Answer, CheckError, Decision, Facts, Limits, Question};
 
@@ -207,8 +208,28 @@ fn evaluate(
     let subject = ObjectRef::known(question.subject.kind(), question.subject.id());
     let unknown = [Some(question.resource), Some(subject)];
     let track = question.with_dependencies && question.contextual.is_empty();
+    if !track && let Some(reached) = reach(ground, who, (node, asked.member), limits.work) {
+        return Ok(plain_answer(question, reached));
+    }
     let mut machine = Machine::new(ground, who, question.context, unknown, track, limits.work);
     answer(&mut machine, question, (node, asked.member), limits)
+}
+
+/// The answer to a question that rests on nothing that can be missing or end.
+fn plain_answer(question: &Question<'_>, reached: bool) -> Answer {
+    let decision = match reached {
+        true => Decision::Allowed,
+        false => Decision::Denied,
+    };
+    Answer {
+        decision,
+        detail: detail(question, decision, &Cause::default(), &[]),
+        locks: Vec::new(),
+        missing_context: Vec::new(),
+        valid_until: None,
+        dependencies: Vec::new(),
+        uncacheable: !question.contextual.is_empty(),
+    }
 }
 
 /// The answer to a question about a node, by a machine of its subject. Further ones share what

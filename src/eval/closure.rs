@@ -144,7 +144,7 @@ pub(super) struct Closure<'a> {
     next: u32,
     /// To be followed once more.
     again: Vec<u32>,
-    roads: SmallVec<[Road<'a>; 4]>,
+    roads: Vec<Road<'a>>,
     on: u32,
     after: Option<NodeId>,
     complete: bool,
@@ -243,7 +243,7 @@ impl<'a> Closure<'a> {
             places: HashMap::new(),
             next: 0,
             again: Vec::new(),
-            roads: SmallVec::new(),
+            roads: Vec::new(),
             on: 0,
             after: None,
             complete: false,
@@ -498,6 +498,7 @@ impl<'a> Closure<'a> {
                 proposed: true,
                 gives: (sure && (self.free || !ground.may_block(to))).then_some(to),
             }),
+            None if road.group.len_hint() < AT_ONCE => self.walk(ground, road),
             None => self.roads.push(road),
         }
     }
@@ -553,6 +554,15 @@ impl<'a> Closure<'a> {
 
     fn walk(&mut self, ground: Ground<'a>, road: Road<'a>) {
         let parent = self.on;
+        if road.group.len_hint() < AT_ONCE
+            && let Some(nodes) = road.group.plain()
+        {
+            for node in nodes {
+                self.spent += 1;
+                self.add(ground, node, road.to, road.sure, parent, road.step);
+            }
+            return;
+        }
         let edges = road.group.iter_from(self.after.take());
         let (mut last, mut walked) = (None, 0);
         for edge in edges.take(AT_ONCE) {

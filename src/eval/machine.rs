@@ -43,6 +43,9 @@ use super::value::{Cause, Causes, Value};
 pub(super) const NO_RESOURCE: NodeId = NodeId(u32::MAX);
 pub(super) const NO_SUBJECT: NodeId = NodeId(u32::MAX - 1);
 
+/// Lists of at most this many sets are walked without asking the subject's side.
+pub(super) const SHORT: usize = 2;
+
 /// Most questions nest no deeper.
 const SHALLOW: usize = 12;
 /// So many values are kept from question to question.

@@ -28,6 +28,16 @@ pub struct Edge<'a> {
     pub restriction: Option<&'a Restriction>,
 }
 
+impl Edge<'_> {
+    /// Of a tuple that holds always.
+    pub fn plain(node: NodeId) -> Self {
+        Self {
+            node,
+            restriction: None,
+        }
+    }
+}
+
 /// The tuples of one node that have relation, type of the other side, and the subject's relation
 /// in common; sorted by the other side.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +197,12 @@ impl<'a> Group<'a> {
     /// Those behind a node, or all.
     pub fn iter_from(&self, after: Option<NodeId>) -> impl Iterator<Item = Edge<'a>> + use<'a> {
         self.places(after).map(Place::edge)
+    }
+
+    /// The nodes of all, where it is easily seen that every one of them holds always.
+    pub fn plain(&self) -> Option<impl Iterator<Item = NodeId> + use<'a>> {
+        let plain = self.delta.is_none() && self.side.restrictions.is_empty();
+        plain.then(|| self.targets.iter().map(|node| NodeId(*node)))
     }
 
     /// The only tuple, where it is easily seen to be one.

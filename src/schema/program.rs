@@ -113,6 +113,8 @@ pub struct Program {
     pub admits_wildcards: bool,
     /// Places of the lock modes of its type that block it.
     pub locks: Vec<u16>,
+    /// Whether it is a union and nothing else, and so is all that it is made of.
+    pub plain: bool,
     /// Whether it is a rule that is judged with no lock applied.
     pub free: bool,
     /// Its name as roles include it, `application.deploy`, where they can.
@@ -196,7 +198,22 @@ impl Programs {
             }
             programs.blocked(schema, id);
         }
+        programs.find_plain();
         programs
+    }
+
+    /// Finds the unions of unions: all that are not made of anything else.
+    fn find_plain(&mut self) {
+        for program in &mut self.programs {
+            program.plain = program.ops.iter().all(Op::is_plain);
+        }
+        while let Some(other) = (self.programs.iter()).position(|program| {
+            program.plain && !program.sources.iter().all(|from| self.get(*from).plain)
+        }) {
+            if let Some(program) = self.programs.get_mut(other) {
+                program.plain = false;
+            }
+        }
     }
 
     /// Notes the lock modes that block a relation or permission; rules are never blocked.
@@ -462,6 +479,15 @@ fn rules_free_of_locks(schema: &Schema) -> impl Iterator<Item = MemberId> {
 }
 
 impl Op {
+    /// Whether it has a part in unions alone.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Arrow { all, .. } => !all,
+            Self::Roles { .. } | Self::And | Self::IfDenied(_) | Self::Minus => false,
+            _ => true,
+        }
+    }
+
     fn includes(&self) -> bool {
         let which = Which::Including;
         matches!(self, Self::Roles { which: found, .. } if *found == which)

@@ -14,10 +14,8 @@ use super::super::closure::Closure;
 use super::super::dependencies::{membership_within_key, role_key};
 use super::super::locks::read_keys;
 use super::super::value::Value;
-use super::{Frame, Goal, Machine, Rest, Step, TooMuchWork, earlier, standing};
+use super::{Frame, Goal, Machine, Rest, SHORT, Step, TooMuchWork, earlier, standing};
 
-/// Lists of at most this many sets are walked without asking the subject's side.
-const SHORT: usize = 2;
 /// How many tuples of a long list are taken at a time.
 const CHUNK: usize = 32;
 
