@@ -311,6 +311,17 @@ impl Index {
         self.backward(subject).groups(None)
     }
 
+    /// What a subject is in, as far as it is `wanted`: by relation, type of the resource, and the
+    /// relation of the subject set or [`RelId::NONE`].
+    pub fn resource_groups_where<'a>(
+        &'a self,
+        subject: NodeId,
+        wanted: impl Fn(RelId, TypeId, RelId) -> bool + 'a,
+    ) -> impl Iterator<Item = Group<'a>> {
+        let wanted = move |head: Head| wanted(head.relation, head.kind, head.set);
+        self.backward(subject).groups_where(wanted)
+    }
+
     /// Whether some tuple names this object as resource or within its subject.
     pub fn mentions(&self, kind: TypeId, id: &str) -> bool {
         self.node(kind, id).is_some_and(|node| {

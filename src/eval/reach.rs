@@ -9,19 +9,21 @@
 use smallvec::SmallVec;
 
 use crate::index::{Edge, Group, NodeId};
-use crate::schema::program::Op;
+use crate::schema::program::{KindSet, Op, Way};
 use crate::schema::{MemberId, RelId};
 
-use super::closure::{Closure, Ground, Known, Who};
+use super::closure::{Ground, Who};
 use super::machine::SHORT;
 
 /// Tuple reads after which the machine is the better one: it forgets nothing.
 const READS: u64 = 200;
-/// What a search from the subject's side may take of them.
-const SEARCH: u64 = 64;
 
 /// A relation or permission of an object.
 type Goal = (NodeId, MemberId);
+
+/// All that a subject has that can lead to one relation or permission, found from its side: each
+/// object with what it has there.
+type Found = SmallVec<[Goal; 16]>;
 
 /// Looks for a way from what it was asked to the subject.
 struct Reach<'a> {
@@ -29,7 +31,8 @@ struct Reach<'a> {
     who: Who,
     /// All that was met, each once, in the order in which it is looked at.
     goals: SmallVec<[Goal; 16]>,
-    closures: SmallVec<[Closure<'a>; 1]>,
+    /// What was found for relations of which an object had many sets.
+    found: SmallVec<[(MemberId, Found); 1]>,
     left: u64,
     /// Whether no lock is held anywhere.
     unlocked: bool,
@@ -43,14 +46,14 @@ pub(super) fn reach(
     (node, member): (NodeId, MemberId),
     limit: u64,
 ) -> Option<bool> {
-    if !ground.programs.get(member).plain {
+    if !ground.programs.is_plain(member) {
         return None;
     }
     let mut reach = Reach {
         ground,
         who,
         goals: SmallVec::new(),
-        closures: SmallVec::new(),
+        found: SmallVec::new(),
         left: limit.min(READS),
         unlocked: ground.locks.is_empty(),
     };
@@ -182,47 +185,128 @@ impl<'a> Reach<'a> {
         Some(false)
     }
 
-    /// The same of a long list, by a search from the subject's side.
+    /// The same of a long list, by what the subject's side finds.
     fn meet(&mut self, group: &Group<'a>, member: MemberId) -> Option<bool> {
-        let ground = self.ground;
-        let demand = (member, self.unlocked);
-        let known = (self.closures.iter()).position(|closure| closure.demand() == demand);
-        let place = known.unwrap_or(self.closures.len());
+        let known = self.found.iter().position(|(of, _)| *of == member);
+        let place = known.unwrap_or(self.found.len());
         if known.is_none() {
-            let closure = Closure::new(ground, self.who, member, self.unlocked);
-            self.closures.push(closure);
+            let found = self.ascend(member)?;
+            self.found.push((member, found));
         }
-        let closure = self.closures.get_mut(place)?;
-        let before = closure.spent;
-        closure.advance(ground, SEARCH);
-        let spent = closure.spent - before;
-        let reads = group.len_hint().min(closure.found().len());
-        self.spend(spent + reads as u64)?;
-        let closure = self.closures.get(place)?;
-        if !closure.is_complete() || closure.ends.is_some() {
+        let (_, found) = self.found.get(place)?;
+        let there = found.iter().filter(|(_, of)| *of == member);
+        let reads = found.len().min(group.len_hint());
+        self.left = self.left.checked_sub(reads as u64)?;
+        if found.len() <= group.len_hint() {
+            let mut both = there.filter_map(|(node, _)| group.get(*node));
+            return both
+                .next()
+                .map_or(Some(false), |edge| always(&edge).map(|()| true));
+        }
+        let has = |node| found.contains(&(node, member));
+        if let Some(mut nodes) = group.plain() {
+            return Some(nodes.any(has));
+        }
+        let mut seen = group.iter().filter(|edge| has(edge.node));
+        seen.next()
+            .map_or(Some(false), |edge| always(&edge).map(|()| true))
+    }
+
+    /// Searches from the subject upwards, along whatever can lead to `demand`.
+    fn ascend(&mut self, demand: MemberId) -> Option<Found> {
+        let (ground, who) = (self.ground, self.who);
+        if ground.programs.any_itself() {
             return None;
         }
-        let found = closure.found();
-        if found.len() <= group.len_hint() {
-            return seen_among(closure, found.iter().filter_map(|node| group.get(*node)));
+        let feeds = ground.programs.feeds(demand);
+        let mut found = Found::new();
+        if who.relation == RelId::NONE {
+            for node in std::iter::once(who.node).chain(who.wildcard) {
+                self.step_up((node, None), feeds, &mut found)?;
+            }
+        } else if let Some(member) = ground.schema.member_id(who.kind, who.relation)
+            && feeds.has(member)
+        {
+            found.push((who.node, member));
         }
-        match group.plain() {
-            Some(nodes) => seen_among(closure, nodes.map(Edge::plain)),
-            None => seen_among(closure, group.iter()),
+        let mut next = 0;
+        while let Some((node, member)) = found.get(next).copied() {
+            next += 1;
+            self.step_up((node, Some(member)), feeds, &mut found)?;
         }
+        Some(found)
     }
-}
 
-/// Whether a search that has come to its end has found any of these for sure.
-fn seen_among<'a>(closure: &Closure<'_>, edges: impl Iterator<Item = Edge<'a>>) -> Option<bool> {
-    for edge in edges {
-        match closure.known(edge.node) {
-            Known::Denied => {}
-            Known::Sure(_) => return always(&edge).map(|()| true),
-            Known::Open => return None,
+    /// Adds what follows from one thing that the subject has; `None` stands for the subject itself.
+    fn step_up(
+        &mut self,
+        (node, member): (NodeId, Option<MemberId>),
+        feeds: &'a KindSet,
+        found: &mut Found,
+    ) -> Option<()> {
+        let Ground {
+            schema,
+            programs,
+            index,
+            ..
+        } = self.ground;
+        let program = member.map(|member| programs.get(member));
+        let relation = member.map_or(RelId::NONE, |member| schema.member(member).rel);
+        let arrows = program.map_or(&[][..], |program| &program.arrows);
+        let as_subject = move |via, kind, set| {
+            let to = schema.member_id(kind, via).filter(|_| set == relation)?;
+            feeds.has(to).then_some(to)
+        };
+        let by_arrow = move |via, kind| {
+            let leads = move |way: &&Way| {
+                let over = schema.member(way.via);
+                feeds.has(way.to) && (over.rel, over.owner) == (via, kind)
+            };
+            arrows.iter().filter(leads).map(|way| way.to)
+        };
+        let wanted = move |via, kind, set| {
+            as_subject(via, kind, set).is_some() || by_arrow(via, kind).next().is_some()
+        };
+        for group in index.resource_groups_where(node, wanted) {
+            let to = as_subject(group.relation, group.kind, group.subject_relation);
+            for to in to.into_iter().chain(by_arrow(group.relation, group.kind)) {
+                self.add_all(&group, to, found)?;
+            }
         }
+        let Some(program) = program else {
+            return Some(());
+        };
+        for way in program.same.iter().filter(|way| feeds.has(way.to)) {
+            self.add((node, way.to), found)?;
+        }
+        let down = program.backwards.iter().any(|way| feeds.has(way.to));
+        (!down).then_some(())
     }
-    Some(false)
+
+    fn add_all(&mut self, group: &Group<'a>, to: MemberId, found: &mut Found) -> Option<()> {
+        if let Some(nodes) = group.plain() {
+            for node in nodes {
+                self.add((node, to), found)?;
+            }
+            return Some(());
+        }
+        for edge in group.iter() {
+            always(&edge)?;
+            self.add((edge.node, to), found)?;
+        }
+        Some(())
+    }
+
+    fn add(&mut self, (node, member): Goal, found: &mut Found) -> Option<()> {
+        self.spend(1)?;
+        if !self.unlocked && self.ground.may_block(member) {
+            return None;
+        }
+        if !found.contains(&(node, member)) {
+            found.push((node, member));
+        }
+        Some(())
+    }
 }
 
 /// Whether a tuple holds always.

@@ -82,31 +82,37 @@ impl<'a> NodeSide<'a> {
     }
 
     /// The groups of one relation or of all, sorted by head.
-    pub fn groups(self, relation: Option<RelId>) -> Groups<'a> {
+    pub fn groups(self, relation: Option<RelId>) -> Groups<'a, impl Fn(Head) -> bool + use<>> {
+        self.groups_where(move |head: Head| {
+            relation.is_none_or(|relation| head.relation == relation)
+        })
+    }
+
+    /// Those whose head is wanted, sorted by it.
+    pub fn groups_where<W: Fn(Head) -> bool>(self, wanted: W) -> Groups<'a, W> {
+        let based = Based {
+            of: self,
+            wanted,
+            places: self.side.groups(self.local),
+        };
         match self.delta {
-            None => Groups::Based(Based {
-                of: self,
-                relation,
-                places: self.side.groups(self.local),
-            }),
-            Some(delta) => Groups::Changed(self.changed(delta, relation).into_iter()),
+            None => Groups::Based(based),
+            Some(delta) => Groups::Changed(self.changed(delta, based).into_iter()),
         }
     }
 
-    fn changed(self, delta: &'a NodeDelta, relation: Option<RelId>) -> Vec<Group<'a>> {
-        let places = self.side.groups(self.local);
-        let based = Based {
-            of: self,
-            relation,
-            places,
-        };
-        let mut groups: Vec<Group<'a>> = based.collect();
+    fn changed<W: Fn(Head) -> bool>(
+        self,
+        delta: &'a NodeDelta,
+        mut based: Based<'a, W>,
+    ) -> Vec<Group<'a>> {
+        let mut groups: Vec<Group<'a>> = based.by_ref().collect();
         let held = groups.len();
         for (head, entries) in delta.groups() {
             let known = groups.iter_mut().take(held);
             match known.into_iter().find(|group| group.head() == *head) {
                 Some(group) => group.delta = Some(entries),
-                None if relation.is_none_or(|relation| head.relation == relation) => {
+                None if (based.wanted)(*head) => {
                     groups.push(self.make(*head, (0, &[]), Some(entries)));
                 }
                 None => {}
@@ -137,29 +143,26 @@ impl<'a> NodeSide<'a> {
 }
 
 /// Groups of a node: nothing is made of those that are not asked for.
-pub(super) enum Groups<'a> {
-    Based(Based<'a>),
+pub(super) enum Groups<'a, W> {
+    Based(Based<'a, W>),
     Changed(std::vec::IntoIter<Group<'a>>),
 }
 
 /// Groups of a node as the base has them.
-pub(super) struct Based<'a> {
+pub(super) struct Based<'a, W> {
     of: NodeSide<'a>,
-    relation: Option<RelId>,
+    wanted: W,
     places: Range<usize>,
 }
 
-impl<'a> Iterator for Based<'a> {
+impl<'a, W: Fn(Head) -> bool> Iterator for Based<'a, W> {
     type Item = Group<'a>;
 
     fn next(&mut self) -> Option<Group<'a>> {
         loop {
             let place = self.places.next()?;
             let head = self.of.side.head(place)?;
-            if self
-                .relation
-                .is_none_or(|relation| head.relation == relation)
-            {
+            if (self.wanted)(head) {
                 let targets = self.of.side.targets_of(place)?;
                 return Some(self.of.make(head, targets, None));
             }
@@ -167,7 +170,7 @@ impl<'a> Iterator for Based<'a> {
     }
 }
 
-impl<'a> Iterator for Groups<'a> {
+impl<'a, W: Fn(Head) -> bool> Iterator for Groups<'a, W> {
     type Item = Group<'a>;
 
     fn next(&mut self) -> Option<Group<'a>> {

@@ -113,8 +113,6 @@ pub struct Program {
     pub admits_wildcards: bool,
     /// Places of the lock modes of its type that block it.
     pub locks: Vec<u16>,
-    /// Whether it is a union and nothing else, and so is all that it is made of.
-    pub plain: bool,
     /// Whether it is a rule that is judged with no lock applied.
     pub free: bool,
     /// Its name as roles include it, `application.deploy`, where they can.
@@ -154,6 +152,12 @@ impl KindSet {
         (0..end).map(MemberId).filter(|kind| self.has(*kind))
     }
 
+    fn remove(&mut self, kind: MemberId) {
+        if let Some(word) = self.0.get_mut(kind.0 as usize / 64) {
+            *word &= !(1 << (kind.0 % 64));
+        }
+    }
+
     fn insert(&mut self, kind: MemberId) -> bool {
         let fresh = !self.has(kind);
         if let Some(word) = self.0.get_mut(kind.0 as usize / 64) {
@@ -166,17 +170,23 @@ impl KindSet {
 /// The programs of a schema, by [`MemberId`].
 #[derive(Debug, Default)]
 pub struct Programs {
-    programs: Vec<Program>,
+    all: Vec<Program>,
     /// Types of which a tuple may name the wildcard.
     wildcards: Vec<TypeId>,
+    /// Those that are a union and nothing else, and so is all that they are made of.
+    plain: KindSet,
+    /// Whether `self` stands anywhere.
+    any_itself: bool,
 }
 
 impl Programs {
     /// Compiles all relations and permissions of `schema`.
     pub fn compile(schema: &Schema) -> Self {
         let mut programs = Self {
-            programs: schema.members.iter().map(|_| Program::default()).collect(),
+            all: schema.members.iter().map(|_| Program::default()).collect(),
             wildcards: Vec::new(),
+            plain: KindSet::default(),
+            any_itself: false,
         };
         programs.carriers(schema);
         for rule in rules_free_of_locks(schema) {
@@ -198,22 +208,24 @@ impl Programs {
             }
             programs.blocked(schema, id);
         }
-        programs.find_plain();
+        programs.plain = programs.find_plain();
+        programs.any_itself = programs.all.iter().any(|one| one.itself.is_some());
         programs
     }
 
-    /// Finds the unions of unions: all that are not made of anything else.
-    fn find_plain(&mut self) {
-        for program in &mut self.programs {
-            program.plain = program.ops.iter().all(Op::is_plain);
+    /// The unions of unions: all that are not made of anything else.
+    fn find_plain(&self) -> KindSet {
+        let mut plain = KindSet(vec![0; self.all.len() / 64 + 1]);
+        let all = || (0..).map(MemberId).zip(&self.all);
+        for (kind, _) in all().filter(|(_, program)| program.ops.iter().all(Op::is_plain)) {
+            plain.insert(kind);
         }
-        while let Some(other) = (self.programs.iter()).position(|program| {
-            program.plain && !program.sources.iter().all(|from| self.get(*from).plain)
+        while let Some((other, _)) = all().find(|(kind, program)| {
+            plain.has(*kind) && !program.sources.iter().all(|from| plain.has(*from))
         }) {
-            if let Some(program) = self.programs.get_mut(other) {
-                program.plain = false;
-            }
+            plain.remove(other);
         }
+        plain
     }
 
     /// Notes the lock modes that block a relation or permission; rules are never blocked.
@@ -290,13 +302,13 @@ impl Programs {
         reason = "one program a member, in the same order"
     )]
     pub fn get(&self, id: MemberId) -> &Program {
-        &self.programs[id.0 as usize]
+        &self.all[id.0 as usize]
     }
 
     /// The kinds from which facts can lead to `target`, itself included.
     pub fn feeds(&self, target: MemberId) -> &KindSet {
         self.get(target).feeds.get_or_init(|| {
-            let mut set = KindSet(vec![0; self.programs.len() / 64 + 1]);
+            let mut set = KindSet(vec![0; self.all.len() / 64 + 1]);
             let mut open = vec![target];
             while let Some(kind) = open.pop() {
                 if set.insert(kind) {
@@ -326,7 +338,7 @@ impl Programs {
 
     fn find_finals(&self, schema: &Schema, target: MemberId) -> Finals {
         let feeds = self.feeds(target);
-        let all = (0..self.programs.len()).filter_map(|id| u32::try_from(id).ok().map(MemberId));
+        let all = (0..self.all.len()).filter_map(|id| u32::try_from(id).ok().map(MemberId));
         let all: Vec<MemberId> = all.filter(|kind| feeds.has(*kind)).collect();
         let steps = |rounds: &mut dyn FnMut(MemberId, MemberId) -> bool| {
             let all = &all;
@@ -335,14 +347,14 @@ impl Programs {
                 sources.fold(more, |more, from| rounds(from, *to) || more)
             }) {}
         };
-        let mut onward = KindSet(vec![0; self.programs.len() / 64 + 1]);
+        let mut onward = KindSet(vec![0; self.all.len() / 64 + 1]);
         steps(&mut |from, to| {
             let stays = schema.member(to).relation().is_none() && self.stays(from, to);
             (!stays || onward.has(to)) && onward.insert(from)
         });
         let mut finals = Finals {
-            kinds: KindSet(vec![0; self.programs.len() / 64 + 1]),
-            sure: KindSet(vec![0; self.programs.len() / 64 + 1]),
+            kinds: KindSet(vec![0; self.all.len() / 64 + 1]),
+            sure: KindSet(vec![0; self.all.len() / 64 + 1]),
         };
         for kind in all.iter().filter(|kind| !onward.has(**kind)) {
             finals.kinds.insert(*kind);
@@ -370,10 +382,20 @@ impl Programs {
         self.wildcards.contains(&kind)
     }
 
+    /// Whether a relation or permission is a union and nothing else, and so is all that it is made of.
+    pub fn is_plain(&self, id: MemberId) -> bool {
+        self.plain.has(id)
+    }
+
+    /// Whether any relation or permission asks for the object itself.
+    pub fn any_itself(&self) -> bool {
+        self.any_itself
+    }
+
     /// The relations that any forward arrow walks.
     pub fn walked(&self) -> KindSet {
-        let mut walked = KindSet(vec![0; self.programs.len() / 64 + 1]);
-        for op in self.programs.iter().flat_map(|program| &program.ops) {
+        let mut walked = KindSet(vec![0; self.all.len() / 64 + 1]);
+        for op in self.all.iter().flat_map(|program| &program.ops) {
             if let Op::Arrow { via, .. } = op {
                 walked.insert(*via);
             }
@@ -386,7 +408,7 @@ impl Programs {
         reason = "one program a member, in the same order"
     )]
     fn at(&mut self, id: MemberId) -> &mut Program {
-        &mut self.programs[id.0 as usize]
+        &mut self.all[id.0 as usize]
     }
 
     fn relation(&mut self, schema: &Schema, id: MemberId) {
