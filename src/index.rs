@@ -216,6 +216,26 @@ impl Index {
         Some(NodeId::new(local, segment))
     }
 
+    /// Reads what questions about these objects will read, side by side: a processor waits for many
+    /// lines of memory at the same time where none is needed to know the next.
+    pub fn look_ahead<'a>(&self, objects: impl Iterator<Item = (TypeId, &'a str)>) {
+        let guess = |(kind, id)| {
+            let hash = self.object_hash(kind, id);
+            let segment = self.segment(segment_of(hash));
+            Some((segment, segment.guess(hash)?))
+        };
+        let nodes: SmallVec<[_; 32]> = objects.filter_map(guess).collect();
+        let touch = |(segment, local): &(&'_ Segment, u32)| segment.touch(*local);
+        let touched: SmallVec<[_; 32]> = nodes.iter().map(touch).collect();
+        let next = nodes
+            .iter()
+            .zip(&touched)
+            .map(|((segment, _), (read, targets))| {
+                read ^ u64::from(segment.touch_targets(*targets))
+            });
+        std::hint::black_box(next.fold(0, |all, one| all ^ one));
+    }
+
     /// All nodes are below this number; not every number below it is one.
     pub fn node_bound(&self) -> u32 {
         let counts = self.segments.iter().map(|segment| segment.node_count());

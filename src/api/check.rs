@@ -19,9 +19,12 @@ use super::proto::{self, check_service_server as server};
 use super::status::{Failure, check_failure};
 use super::{deadline, frames};
 use crate::engine::{Batch, Engine, ListRequest, ListRow, ListRows, Pack};
-use crate::eval::PermissionEntry;
+use crate::eval::{PermissionEntry, Question};
 use crate::revision::Token;
 use crate::time::Timestamp;
+
+/// So many items of a batch are looked up side by side.
+const AHEAD: usize = 16;
 
 /// Answers from one engine.
 pub struct Checks {
@@ -64,7 +67,7 @@ impl Checks {
         let mut batch = batch.map_err(Failure::from)?;
         let mut results = Vec::with_capacity(items.len());
         for item in items {
-            results.push(self.result(&mut batch, item).await?);
+            results.push(self.result(&mut batch, question(&item)).await?);
         }
         Ok(proto::BatchCheckResponse {
             results,
@@ -91,10 +94,18 @@ impl Checks {
         let batch = self.engine.batch(asked.len(), at, deadline).await;
         let mut batch = batch.map_err(Failure::from)?;
         let mut response = BatchResponse::of(asked.len());
-        for item in asked.into_items() {
-            response.push(&self.result(&mut batch, item).await?);
+        let mut items = asked.into_items();
+        loop {
+            let items: Vec<_> = items.by_ref().take(AHEAD).collect();
+            if items.is_empty() {
+                return Ok(response.end(batch.token()));
+            }
+            let questions: Vec<_> = items.iter().map(question).collect();
+            batch.look_ahead(questions.iter().flatten());
+            for question in questions {
+                response.push(&self.result(&mut batch, question).await?);
+            }
         }
-        Ok(response.end(batch.token()))
     }
 
     /// Lists the resources on which a subject has a permission.
@@ -140,15 +151,14 @@ impl Checks {
     async fn result(
         &self,
         batch: &mut Batch<'_>,
-        item: Result<Asked<'_>, Malformed>,
+        question: Result<Question<'_>, Malformed>,
     ) -> Result<batch::Result, Failure> {
-        let answer = match item.as_ref().map(Asked::question) {
-            Ok(Ok(question)) => {
+        let answer = match question {
+            Ok(question) => {
                 let answer = batch.check(&question).await.map_err(Failure::from)?;
                 answer.map_err(|error| check_failure(&error))
             }
-            Ok(Err(malformed)) => Err(malformed.into()),
-            Err(malformed) => Err(malformed.clone().into()),
+            Err(malformed) => Err(malformed.into()),
         };
         let outcome = match answer {
             Ok(answer) => Outcome::Response(answers::check(answer, None, || self.engine.now())),
@@ -233,6 +243,11 @@ impl server::CheckService for Checks {
             revision: token.to_string(),
         }))
     }
+}
+
+/// The question of an item.
+fn question<'a>(item: &'a Result<Asked<'_>, Malformed>) -> Result<Question<'a>, Malformed> {
+    item.as_ref().map_err(Malformed::clone)?.question()
 }
 
 fn permission(from: PermissionEntry, now: Timestamp) -> entries::Entry {

@@ -129,6 +129,13 @@ impl Engine {
 }
 
 impl Batch<'_> {
+    /// Says what is asked next: what it is about is fetched from memory at once.
+    pub fn look_ahead<'a>(&self, questions: impl Iterator<Item = &'a Question<'a>>) {
+        if let Some(facts) = Facts::of(&self.state) {
+            eval::look_ahead(facts, questions);
+        }
+    }
+
     /// Answers the next question; one that has no answer fails alone.
     ///
     /// # Errors

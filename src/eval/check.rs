@@ -36,6 +36,20 @@ pub fn check(
     evaluate(Facts { index, ..facts }, question, asked, now, limits)
 }
 
+/// Fetches what several questions are about from memory, before each is answered.
+pub fn look_ahead<'a>(facts: Facts<'_>, questions: impl Iterator<Item = &'a Question<'a>>) {
+    let objects = questions.flat_map(|question| {
+        let (resource, subject) = (question.resource, question.subject);
+        [
+            (resource.kind(), resource.id()),
+            (subject.kind(), subject.id()),
+        ]
+    });
+    let names = &facts.schema.names;
+    let known = objects.filter_map(|(kind, id)| Some((names.type_id(kind)?, id)));
+    facts.index.look_ahead(known);
+}
+
 /// Checks the parameters of a request.
 pub(super) fn check_context(schema: &Schema, context: &Context) -> Result<(), CheckError> {
     match context.is_empty() {

@@ -75,6 +75,11 @@ impl Nodes {
         self.table.find(hash, same).copied()
     }
 
+    /// What is probably the node of this hash, found without a look at it.
+    pub fn guess(&self, hash: u64) -> Option<u32> {
+        self.table.find(hash, |_| true).copied()
+    }
+
     fn get(&self, local: u32) -> Option<&Node> {
         self.list.get(local as usize)
     }
@@ -259,6 +264,17 @@ impl Side {
         self.targets.shrink_to_fit();
         self.revisions.shrink_to_fit();
         self.restrictions.shrink_to_fit();
+    }
+
+    /// Reads what a look-up in the groups of a node reads first: where the targets of one begin.
+    pub fn touch(&self, local: u32) -> u32 {
+        let group = self.groups.get(self.groups(local).start);
+        group.map_or(0, |place| place.first)
+    }
+
+    /// Reads a target.
+    pub fn touch_target(&self, place: u32) -> u32 {
+        self.targets.get(place as usize).copied().unwrap_or(0)
     }
 
     /// Where the groups of a node lie.

@@ -106,6 +106,29 @@ impl Segment {
         self.added_by_hash.get(&hash)?.iter().find(same).copied()
     }
 
+    /// See [`Nodes::guess`].
+    pub fn guess(&self, hash: u64) -> Option<u32> {
+        self.base.nodes.guess(hash)
+    }
+
+    /// Reads what questions about a node read first; gives what [`Segment::touch_targets`] takes.
+    pub fn touch(&self, local: u32) -> (u64, [u32; 2]) {
+        let Base {
+            nodes,
+            forward,
+            backward,
+        } = &*self.base;
+        let id = nodes.id(local).and_then(|id| id.as_bytes().first());
+        let read = nodes.hash(local).unwrap_or(0) ^ u64::from(id.copied().unwrap_or(0));
+        (read, [forward.touch(local), backward.touch(local)])
+    }
+
+    /// Reads what they read next.
+    pub fn touch_targets(&self, [forward, backward]: [u32; 2]) -> u32 {
+        let base = &self.base;
+        base.forward.touch_target(forward) ^ base.backward.touch_target(backward)
+    }
+
     pub fn add_node(&mut self, hash: u64, kind: TypeId, id: &str) -> u32 {
         let local = self.node_count();
         let id = id.into();
