@@ -315,10 +315,9 @@ fn tuples_of(document: &Document, text: &str, read: Reader<'_>) -> Result<Placed
     if let Some(block) = &document.relationships {
         tuples = relationships(&block.value)
             .map_err(|bad| in_file(text, block, bad.line, &bad.value.to_string()))?;
-        let rows: Vec<&str> = block.value.lines().collect();
+        let mut rows = Rows::of(text, block);
         for tuple in &mut tuples {
-            let (line, column) = place_of(text, block, &rows, tuple.line);
-            (tuple.line, tuple.column) = (line, column);
+            (tuple.line, tuple.column) = rows.place(tuple.line);
         }
     }
     let Some(name) = &document.relationships_file else {
@@ -338,26 +337,51 @@ fn tuples_of(document: &Document, text: &str, read: Reader<'_>) -> Result<Placed
 }
 
 fn in_file(text: &str, block: &Spanned<String>, line: u32, message: &str) -> Problem {
-    let rows: Vec<&str> = block.value.lines().collect();
-    let (line, column) = place_of(text, block, &rows, line);
+    let (line, column) = Rows::of(text, block).place(line);
     Problem::at(line, column, message)
 }
 
-/// Where the block's row stands in the file. A folded block (`>-`) has fewer lines than its
-/// source, so the row is found by its words; where it repeats, by the first that has them.
-fn place_of(text: &str, block: &Spanned<String>, rows: &[&str], line: u32) -> (u32, u32) {
-    let begin = number(block.defined.line());
-    let row = usize::try_from(line.saturating_sub(1)).ok();
-    let Some(row) = row.and_then(|at| rows.get(at)).map(|row| row.trim()) else {
-        return (begin, 1);
-    };
-    let from = usize::try_from(begin.saturating_sub(1)).unwrap_or(0);
-    let found =
-        (text.lines().enumerate().skip(from)).find_map(|(at, whole)| Some((at, whole.find(row)?)));
-    found.map_or((begin, 1), |(at, column)| {
+/// The rows of a block, and the lines of the file that they are from. A folded block (`>-`) has
+/// fewer lines than its source, so that a row is found by its words: behind the one before it,
+/// else by the first line that has them.
+struct Rows<'a> {
+    lines: Vec<&'a str>,
+    block: Vec<&'a str>,
+    /// Where the block begins, and where to look next; from 0.
+    begin: usize,
+    next: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn of(text: &'a str, block: &'a Spanned<String>) -> Self {
+        let begin = block.defined.line().saturating_sub(1);
+        let begin = usize::try_from(begin).unwrap_or(0);
+        Self {
+            lines: text.lines().collect(),
+            block: block.value.lines().collect(),
+            begin,
+            next: begin,
+        }
+    }
+
+    /// Line and column, from 1, of the row of this number.
+    fn place(&mut self, number: u32) -> (u32, u32) {
         let from_one = |value: usize| u32::try_from(value + 1).unwrap_or(u32::MAX);
+        let row = usize::try_from(number.saturating_sub(1)).ok();
+        let row = row.and_then(|at| self.block.get(at)).map(|row| row.trim());
+        let Some((at, column)) =
+            row.and_then(|row| (self.find(row, self.next)).or_else(|| self.find(row, self.begin)))
+        else {
+            return (from_one(self.begin), 1);
+        };
+        self.next = at + 1;
         (from_one(at), from_one(column))
-    })
+    }
+
+    fn find(&self, row: &str, from: usize) -> Option<(usize, usize)> {
+        let lines = self.lines.iter().enumerate().skip(from);
+        { lines }.find_map(|(at, whole)| Some((at, whole.find(row)?)))
+    }
 }
 
 /// Reads tuples, one a line; empty lines and those that begin with `//` are skipped.

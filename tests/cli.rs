@@ -539,6 +539,15 @@ fn files_go_in_and_come_out() {
         "imported 1 tuples",
     );
     server.check("check user:tom viewer doc:e", 0, "ALLOWED");
+    // Refused while most of the file was not read yet.
+    let line = |n: u32| {
+        let relation = if n == 2 { "owner" } else { "viewer" };
+        format!(
+            "{{\"resource\":\"doc:f{n}\",\"relation\":\"{relation}\",\"subject\":\"user:tom\"}}\n"
+        )
+    };
+    let long = file("long.jsonl", &(1..100_000).map(line).collect::<String>());
+    server.check(&format!("import {long}"), 1, "long.jsonl:2:");
     server.check("import - --check-first", 64, "standard input is read once");
     server.check("import no-such-file", 1, "can't read no-such-file");
     server.check(

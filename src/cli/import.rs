@@ -127,11 +127,11 @@ impl Import {
             stands = (position, revision);
         });
         let took = progress.end(stands.0);
-        // The reader ends with the stream.
-        let was_read = (reader.join()).map_err(|_| anyhow::anyhow!("the reader failed"))?;
         if let Err(error) = ended {
+            // The reader is left where it is: it may wait for room that nobody makes any more.
             return Err(self.failed(error, &stands, &unanswered));
         }
+        let was_read = (reader.join()).map_err(|_| anyhow::anyhow!("the reader failed"))?;
         let beside = was_read.map_err(|error| self.bad(&error, &self.kept(&stands)))?;
         let (count, revision) = stands;
         let value = json!({

@@ -152,10 +152,12 @@ impl KindSet {
         (0..end).map(MemberId).filter(|kind| self.has(*kind))
     }
 
-    fn remove(&mut self, kind: MemberId) {
+    fn remove(&mut self, kind: MemberId) -> bool {
+        let held = self.has(kind);
         if let Some(word) = self.0.get_mut(kind.0 as usize / 64) {
             *word &= !(1 << (kind.0 % 64));
         }
+        held
     }
 
     fn insert(&mut self, kind: MemberId) -> bool {
@@ -216,14 +218,23 @@ impl Programs {
     /// The unions of unions: all that are not made of anything else.
     fn find_plain(&self) -> KindSet {
         let mut plain = KindSet(vec![0; self.all.len() / 64 + 1]);
-        let all = || (0..).map(MemberId).zip(&self.all);
-        for (kind, _) in all().filter(|(_, program)| program.ops.iter().all(Op::is_plain)) {
+        let mut parts_of = vec![Vec::new(); self.all.len()];
+        let mut others = Vec::new();
+        for (kind, program) in (0..).map(MemberId).zip(&self.all) {
             plain.insert(kind);
+            if !program.ops.iter().all(Op::is_plain) {
+                others.push(kind);
+            }
+            for part in &program.sources {
+                if let Some(wholes) = parts_of.get_mut(part.0 as usize) {
+                    wholes.push(kind);
+                }
+            }
         }
-        while let Some((other, _)) = all().find(|(kind, program)| {
-            plain.has(*kind) && !program.sources.iter().all(|from| plain.has(*from))
-        }) {
-            plain.remove(other);
+        while let Some(other) = others.pop() {
+            if plain.remove(other) {
+                others.extend(parts_of.get(other.0 as usize).into_iter().flatten());
+            }
         }
         plain
     }

@@ -97,6 +97,18 @@ fn context_follows_with() {
 }
 
 #[test]
+fn each_row_has_a_line_of_its_own() {
+    let text = "schema: ''\nrelationships: >-\n  doc:a#v@user:b\n\n  doc:a#v@user:bo\n\n  \
+                doc:a#v@user:b\n\n  doc:c#v@user:b\n";
+    let tuples = parse(text).unwrap().tuples;
+    let places: Vec<_> = tuples
+        .iter()
+        .map(|tuple| (tuple.line, tuple.column))
+        .collect();
+    assert_eq!(places, [(3, 3), (5, 3), (7, 3), (9, 3)]);
+}
+
+#[test]
 fn problems_name_line_and_column() {
     let check = |text: &str, place: (u32, u32), part: &str| {
         let problem = parse(text).unwrap_err();
