@@ -378,9 +378,11 @@ impl Writer {
         }
     }
 
-    /// Whether long commands have to wait for a merge that is under way, as small ones don't.
+    /// Whether long commands have to wait for a merge that is under way, as small ones don't; not
+    /// where so many wait that there is no room for more.
     fn holds_long(&self) -> bool {
-        self.closing.is_none() && self.background.is_behind(&self.state)
+        let room = self.closing.is_none() && self.long.len() < BATCH;
+        room && self.background.is_behind(&self.state)
     }
 
     /// Work that was done aside comes back; the contents stay what they are.
