@@ -85,6 +85,7 @@ impl<'a> Reach<'a> {
 
     /// Whether the subject is seen from here.
     fn visit(&mut self, (node, member): Goal) -> Option<bool> {
+        self.spend(1)?;
         let ground = self.ground;
         if !self.unlocked && ground.may_block(member) {
             return None;
@@ -102,6 +103,7 @@ impl<'a> Reach<'a> {
                 Op::Call(member, _) => self.visit_called(node, member)?,
                 Op::Tuples => self.tuples(node, member)?,
                 Op::Arrow { via, target, .. } => {
+                    self.spend(1)?;
                     let relation = ground.schema.member(via).rel;
                     let mut seen = false;
                     for group in ground.index.subject_groups(node, relation) {
@@ -112,6 +114,7 @@ impl<'a> Reach<'a> {
                     seen
                 }
                 Op::Backward { via, target, .. } => {
+                    self.spend(1)?;
                     let via = ground.schema.member(via);
                     let mut seen = false;
                     for group in ground.index.resource_groups(node) {

@@ -28,16 +28,6 @@ pub struct Edge<'a> {
     pub restriction: Option<&'a Restriction>,
 }
 
-impl Edge<'_> {
-    /// Of a tuple that holds always.
-    pub fn plain(node: NodeId) -> Self {
-        Self {
-            node,
-            restriction: None,
-        }
-    }
-}
-
 /// The tuples of one node that have relation, type of the other side, and the subject's relation
 /// in common; sorted by the other side.
 #[derive(Clone, Copy, Debug)]
