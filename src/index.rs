@@ -26,6 +26,7 @@ mod entries;
 mod file;
 mod group;
 mod instead;
+mod nodes;
 mod scan;
 mod segment;
 mod shapes;
@@ -40,6 +41,7 @@ pub use site::{SiteRef, generated};
 use delta::Put;
 use group::{Head, NodeSide};
 use instead::Instead;
+use nodes::Tag;
 use segment::Segment;
 use shapes::{Shapes, Sites};
 
@@ -212,7 +214,7 @@ impl Index {
     pub fn node(&self, kind: TypeId, id: &str) -> Option<NodeId> {
         let hash = self.object_hash(kind, id);
         let segment = segment_of(hash);
-        let local = self.segment(segment).find_node(hash, kind, id)?;
+        let local = (self.segment(segment)).find_node(Tag::of(hash), kind, id)?;
         Some(NodeId::new(local, segment))
     }
 
@@ -222,17 +224,13 @@ impl Index {
         let guess = |(kind, id)| {
             let hash = self.object_hash(kind, id);
             let segment = self.segment(segment_of(hash));
-            Some((segment, segment.guess(hash)?))
+            Some((segment, segment.guess(Tag::of(hash))?))
         };
         let nodes: SmallVec<[_; 32]> = objects.filter_map(guess).collect();
         let touch = |(segment, local): &(&'_ Segment, u32)| segment.touch(*local);
         let touched: SmallVec<[_; 32]> = nodes.iter().map(touch).collect();
-        let next = nodes
-            .iter()
-            .zip(&touched)
-            .map(|((segment, _), (read, targets))| {
-                read ^ u64::from(segment.touch_targets(*targets))
-            });
+        let next = (nodes.iter().zip(touched))
+            .map(|((segment, _), targets)| segment.touch_targets(targets));
         std::hint::black_box(next.fold(0, |all, one| all ^ one));
     }
 
@@ -257,7 +255,8 @@ impl Index {
     /// The hash of a node, as [`object_hash`] gives it; 0 for one that there is not.
     pub fn hash_of(&self, node: NodeId) -> u64 {
         let segment = self.segment(node.segment());
-        segment.hash_of(node.local()).unwrap_or(0)
+        let known = segment.node(node.local());
+        known.map_or(0, |(kind, _, id)| self.object_hash(kind, id))
     }
 
     /// The same hash for an object that no tuple may have named yet.
@@ -477,9 +476,9 @@ impl Index {
         (kind, id): (TypeId, &str),
     ) -> NodeId {
         let hash = self.object_hash(kind, id);
-        let place = segment_of(hash);
-        let local = (segments[place].find_node(hash, kind, id))
-            .unwrap_or_else(|| Arc::make_mut(&mut segments[place]).add_node(hash, kind, id));
+        let (place, tag) = (segment_of(hash), Tag::of(hash));
+        let local = (segments[place].find_node(tag, kind, id))
+            .unwrap_or_else(|| Arc::make_mut(&mut segments[place]).add_node(tag, kind, id));
         NodeId::new(local, place)
     }
 

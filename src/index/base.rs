@@ -1,33 +1,12 @@
-//! The frozen part of a segment: nodes and both directions of their tuples, in flat arrays.
+//! The frozen part of a segment: one direction of the tuples of its nodes, in flat arrays.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use crate::revision::Revision;
-use crate::schema::TypeId;
 
 use super::Restriction;
 use super::group::{Granted, Head};
-
-/// The nodes of a base: types, hashes and ids, and the way from an id to its node.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Nodes {
-    list: Vec<Node>,
-    /// The ids, one after the other.
-    text: String,
-    table: HashTable<u32>,
-}
-
-/// What is asked of a node together: 16 bytes, of which none is in another line of cache.
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    hash: u64,
-    /// Where its id ends.
-    end: u32,
-    kind: TypeId,
-}
 
 /// One direction of the tuples of a base. A node's groups lie from `starts[node]` to
 /// `starts[node + 1]`.
@@ -60,105 +39,6 @@ pub(super) struct Lists<'a> {
     pub starts: &'a [u32],
     pub targets: &'a [u32],
     pub revisions: &'a [u32],
-}
-
-impl Nodes {
-    pub fn len(&self) -> u32 {
-        u32::try_from(self.list.len()).unwrap_or(u32::MAX)
-    }
-
-    pub fn find(&self, hash: u64, kind: TypeId, id: &str) -> Option<u32> {
-        let same = |local: &u32| {
-            (self.get(*local)).is_some_and(|node| node.hash == hash && node.kind == kind)
-                && self.id(*local) == Some(id)
-        };
-        self.table.find(hash, same).copied()
-    }
-
-    /// What is probably the node of this hash, found without a look at it.
-    pub fn guess(&self, hash: u64) -> Option<u32> {
-        self.table.find(hash, |_| true).copied()
-    }
-
-    fn get(&self, local: u32) -> Option<&Node> {
-        self.list.get(local as usize)
-    }
-
-    pub fn kind(&self, local: u32) -> Option<TypeId> {
-        self.get(local).map(|node| node.kind)
-    }
-
-    pub fn hash(&self, local: u32) -> Option<u64> {
-        self.get(local).map(|node| node.hash)
-    }
-
-    pub fn id(&self, local: u32) -> Option<&str> {
-        let end = self.get(local)?.end as usize;
-        let begin = match local.checked_sub(1) {
-            Some(before) => self.get(before)?.end as usize,
-            None => 0,
-        };
-        self.text.get(begin..end)
-    }
-
-    /// Types, hashes and ends of the ids, node by node.
-    pub fn parts(&self) -> impl ExactSizeIterator<Item = (TypeId, u64, u32)> + Clone {
-        self.list
-            .iter()
-            .map(|node| (node.kind, node.hash, node.end))
-    }
-
-    /// The ids, one after the other.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Appends a node; its place.
-    pub fn push(&mut self, kind: TypeId, hash: u64, id: &str) -> u32 {
-        let local = self.len();
-        self.text.push_str(id);
-        let end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
-        self.list.push(Node { hash, end, kind });
-        let list = &self.list;
-        self.table
-            .insert_unique(hash, local, |local| hash_in(list, *local));
-        local
-    }
-
-    /// Appends other nodes in their order.
-    pub fn extend(&mut self, others: &Self) {
-        for local in 0..others.len() {
-            if let Some((node, id)) = others.get(local).zip(others.id(local)) {
-                self.push(node.kind, node.hash, id);
-            }
-        }
-    }
-
-    /// These, and `others` behind them.
-    pub fn followed_by(&self, others: &Self) -> Self {
-        let mut all = self.clone();
-        all.reserve(others.list.len(), others.text.len());
-        all.extend(others);
-        all
-    }
-
-    /// The bytes of its arrays.
-    pub fn bytes(&self) -> usize {
-        let fixed = self.list.capacity() * size_of::<Node>();
-        fixed + self.text.capacity() + self.table.allocation_size()
-    }
-
-    /// Makes room for so many more nodes with ids of so many bytes, once.
-    pub fn reserve(&mut self, more: usize, text: usize) {
-        self.text.reserve_exact(text);
-        let list = &self.list;
-        self.table.reserve(more, |local| hash_in(list, *local));
-        self.list.reserve_exact(more);
-    }
-}
-
-fn hash_in(list: &[Node], local: u32) -> u64 {
-    list.get(local as usize).map_or(0, |node| node.hash)
 }
 
 impl Side {

@@ -8,8 +8,8 @@ use hashbrown::HashSet;
 use crate::revision::Revision;
 use crate::schema::TypeId;
 
-use super::base::Nodes;
 use super::delta::{Changed, Entry, Put};
+use super::nodes::{Nodes, Tag};
 use super::segment::Segment;
 use super::{Edge, Edit, Index, NodeId, Op, SEGMENTS, Shape, TupleKey, segment_of, site};
 
@@ -102,11 +102,11 @@ impl Index {
     ) -> NodeId {
         let hash = self.object_hash(kind, id);
         let place = segment_of(hash);
-        let (segment, new) = (&segments[place], &mut new[place]);
-        let known = segment.find_node(hash, kind, id);
+        let (segment, new, tag) = (&segments[place], &mut new[place], Tag::of(hash));
+        let known = segment.find_node(tag, kind, id);
         let local = known.unwrap_or_else(|| {
-            let added = new.find(hash, kind, id);
-            segment.node_count() + added.unwrap_or_else(|| new.push(kind, hash, id))
+            let added = new.find(tag, kind, id);
+            segment.node_count() + added.unwrap_or_else(|| new.push(kind, tag, id))
         });
         NodeId::new(local, place)
     }

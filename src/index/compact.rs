@@ -5,8 +5,9 @@
 //! yet: then they go, where they are many.
 
 use super::NodeId;
-use super::base::{Nodes, Side};
+use super::base::Side;
 use super::group::{Granted, NodeSide};
+use super::nodes::{Nodes, long_bytes};
 use super::segment::Base;
 
 /// Nodes are numbered anew where at least one in so many is dead: it takes as long again as reading.
@@ -51,14 +52,12 @@ fn alive(moves: &[Option<u32>]) -> impl Iterator<Item = u32> {
 fn nodes(from: &Nodes, moves: &[Option<u32>]) -> Nodes {
     let text = alive(moves)
         .filter_map(|local| from.id(local))
-        .map(str::len);
+        .map(long_bytes);
     let mut nodes = Nodes::default();
     nodes.reserve(alive(moves).count(), text.sum());
     for local in alive(moves) {
-        if let (Some(kind), Some(hash), Some(id)) =
-            (from.kind(local), from.hash(local), from.id(local))
-        {
-            nodes.push(kind, hash, id);
+        if let Some((kind, tag, id)) = from.get(local) {
+            nodes.push(kind, tag, id);
         }
     }
     nodes

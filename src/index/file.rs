@@ -12,9 +12,10 @@ use crate::schema::{CaveatId, Names, RelId, SubjectForm, TypeId};
 use crate::time::Timestamp;
 use crate::tuple::{Context, TupleFilter};
 
-use super::base::{Nodes, Side};
+use super::base::Side;
 use super::compact::compact;
 use super::group::Head;
+use super::nodes::{Nodes, Tag, long_bytes};
 use super::segment::{Base, Segment};
 use super::shapes::{Shape, Shapes};
 use super::{Index, NodeId, Restriction, SEGMENTS, TupleKey};
@@ -64,8 +65,8 @@ impl Index {
         write_bytes(out, &serde_json::to_vec(&header)?)?;
         for segment in self.segments.iter() {
             match segment.pending() {
-                0 => write_base(out, segment.base())?,
-                _ => write_base(out, &segment.merged())?,
+                0 => self.write_base(out, segment.base())?,
+                _ => self.write_base(out, &segment.merged())?,
             }
         }
         Ok(())
@@ -103,6 +104,23 @@ impl Index {
             None => index.counted(),
         };
         Ok(index)
+    }
+
+    fn write_base(&self, out: &mut dyn Write, base: &Base) -> io::Result<()> {
+        let nodes = base.nodes.iter();
+        write_list(out, nodes.clone(), |(kind, ..)| kind.0.to_le_bytes())?;
+        let hash = |(kind, _, id)| self.object_hash(kind, id).to_le_bytes();
+        write_list(out, nodes.clone(), hash)?;
+        let mut text = String::new();
+        let ends: Vec<u32> = (nodes.map(|(_, _, id)| {
+            text.push_str(id);
+            u32::try_from(text.len()).unwrap_or(u32::MAX)
+        }))
+        .collect();
+        write_numbers(out, &ends)?;
+        write_bytes(out, text.as_bytes())?;
+        write_side(out, &base.forward)?;
+        write_side(out, &base.backward)
     }
 
     /// The shapes of a file that does not say them. Reads every tuple.
@@ -198,16 +216,6 @@ fn shape(stored: StoredShape) -> (Shape, u64) {
     (shape, count)
 }
 
-fn write_base(out: &mut dyn Write, base: &Base) -> io::Result<()> {
-    let nodes = base.nodes.parts();
-    write_list(out, nodes.clone(), |(kind, _, _)| kind.0.to_le_bytes())?;
-    write_list(out, nodes.clone(), |(_, hash, _)| hash.to_le_bytes())?;
-    write_list(out, nodes, |(_, _, end)| end.to_le_bytes())?;
-    write_bytes(out, base.nodes.text().as_bytes())?;
-    write_side(out, &base.forward)?;
-    write_side(out, &base.backward)
-}
-
 fn write_side(out: &mut dyn Write, side: &Side) -> io::Result<()> {
     let lists = side.lists();
     write_numbers(out, lists.starts)?;
@@ -271,16 +279,17 @@ fn read_base(input: &mut dyn Read) -> io::Result<Base> {
     if kinds.len() != hashes.len() || kinds.len() != ends.len() {
         return Err(damaged("its lists of nodes differ in length"));
     }
-    let mut nodes = Nodes::default();
-    nodes.reserve(kinds.len(), text.len());
     let mut begin = 0;
-    for ((kind, hash), end) in kinds.iter().zip(&hashes).zip(&ends) {
-        let end = *end as usize;
-        let id = text
-            .get(begin..end)
-            .ok_or_else(|| damaged("an id ends before it begins"))?;
-        nodes.push(*kind, *hash, id);
-        begin = end;
+    let ids = ends.iter().map(|end| {
+        let range = std::mem::replace(&mut begin, *end as usize)..*end as usize;
+        text.get(range)
+    });
+    let ids: Option<Vec<&str>> = ids.collect();
+    let ids = ids.ok_or_else(|| damaged("an id ends before it begins"))?;
+    let mut nodes = Nodes::default();
+    nodes.reserve(ids.len(), ids.iter().map(|id| long_bytes(id)).sum());
+    for ((kind, hash), id) in kinds.iter().zip(hashes).zip(ids) {
+        nodes.push(*kind, Tag::of(hash), id);
     }
     Ok(Base {
         nodes,

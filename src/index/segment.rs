@@ -9,9 +9,10 @@ use smallvec::SmallVec;
 use crate::schema::TypeId;
 
 use super::NodeId;
-use super::base::{Nodes, Side};
+use super::base::Side;
 use super::delta::{APART, Changed, Delta, Entry, MANY};
 use super::group::{Head, NodeSide};
+use super::nodes::{Nodes, Tag, long_bytes};
 
 /// A segment is merged at leisure where one in so many of its entries is not.
 const A_PART: u64 = 16;
@@ -21,10 +22,10 @@ const A_PART: u64 = 16;
 pub(super) struct Segment {
     base: Arc<Base>,
     /// Nodes that the base lacks: those of large commits, the oldest first, and behind them
-    /// single ones, with the way to these by hash.
+    /// single ones, with the way to these by tag.
     runs: SmallVec<[Arc<Nodes>; 4]>,
     added: Vector<Added>,
-    added_by_hash: OrdMap<u64, SmallVec<[u32; 1]>>,
+    added_by_tag: OrdMap<Tag, SmallVec<[u32; 1]>>,
     forward: Delta,
     backward: Delta,
     pending: u64,
@@ -47,7 +48,7 @@ impl Base {
 #[derive(Clone, Debug)]
 struct Added {
     kind: TypeId,
-    hash: u64,
+    tag: Tag,
     id: Arc<str>,
 }
 
@@ -87,14 +88,14 @@ impl Segment {
         self.pending + u64::from(self.node_count() - self.base.nodes.len())
     }
 
-    pub fn find_node(&self, hash: u64, kind: TypeId, id: &str) -> Option<u32> {
-        let based = self.base.nodes.find(hash, kind, id);
+    pub fn find_node(&self, tag: Tag, kind: TypeId, id: &str) -> Option<u32> {
+        let based = self.base.nodes.find(tag, kind, id);
         if based.is_some() || self.node_count() == self.base.nodes.len() {
             return based;
         }
         let mut first = self.base.nodes.len();
         for run in &self.runs {
-            if let Some(local) = run.find(hash, kind, id) {
+            if let Some(local) = run.find(tag, kind, id) {
                 return Some(first + local);
             }
             first += run.len();
@@ -103,24 +104,18 @@ impl Segment {
             self.added(**local)
                 .is_some_and(|node| node.kind == kind && *node.id == *id)
         };
-        self.added_by_hash.get(&hash)?.iter().find(same).copied()
+        self.added_by_tag.get(&tag)?.iter().find(same).copied()
     }
 
     /// See [`Nodes::guess`].
-    pub fn guess(&self, hash: u64) -> Option<u32> {
-        self.base.nodes.guess(hash)
+    pub fn guess(&self, tag: Tag) -> Option<u32> {
+        self.base.nodes.guess(tag)
     }
 
     /// Reads what questions about a node read first; gives what [`Segment::touch_targets`] takes.
-    pub fn touch(&self, local: u32) -> (u64, [u32; 2]) {
-        let Base {
-            nodes,
-            forward,
-            backward,
-        } = &*self.base;
-        let id = nodes.id(local).and_then(|id| id.as_bytes().first());
-        let read = nodes.hash(local).unwrap_or(0) ^ u64::from(id.copied().unwrap_or(0));
-        (read, [forward.touch(local), backward.touch(local)])
+    pub fn touch(&self, local: u32) -> [u32; 2] {
+        let (forward, backward) = (&self.base.forward, &self.base.backward);
+        [forward.touch(local), backward.touch(local)]
     }
 
     /// Reads what they read next.
@@ -129,20 +124,20 @@ impl Segment {
         base.forward.touch_target(forward) ^ base.backward.touch_target(backward)
     }
 
-    pub fn add_node(&mut self, hash: u64, kind: TypeId, id: &str) -> u32 {
+    pub fn add_node(&mut self, tag: Tag, kind: TypeId, id: &str) -> u32 {
         let local = self.node_count();
         let id = id.into();
-        self.added.push_back(Added { kind, hash, id });
-        self.added_by_hash.entry(hash).or_default().push(local);
+        self.added.push_back(Added { kind, tag, id });
+        self.added_by_tag.entry(tag).or_default().push(local);
         local
     }
 
     /// Adds nodes that it lacks, behind those that it has.
     pub fn add_nodes(&mut self, nodes: Nodes) {
-        self.added_by_hash = OrdMap::new();
+        self.added_by_tag = OrdMap::new();
         let mut single = Nodes::default();
         for node in std::mem::take(&mut self.added) {
-            single.push(node.kind, node.hash, &node.id);
+            single.push(node.kind, node.tag, &node.id);
         }
         for mut nodes in [single, nodes] {
             if nodes.len() == 0 {
@@ -162,12 +157,6 @@ impl Segment {
         let base = self.base.nodes.kind(local);
         base.or_else(|| self.in_runs(local, Nodes::kind))
             .or_else(|| self.added(local).map(|node| node.kind))
-    }
-
-    pub fn hash_of(&self, local: u32) -> Option<u64> {
-        let base = self.base.nodes.hash(local);
-        base.or_else(|| self.in_runs(local, Nodes::hash))
-            .or_else(|| self.added(local).map(|node| node.hash))
     }
 
     pub fn id_of(&self, local: u32) -> Option<&str> {
@@ -191,12 +180,14 @@ impl Segment {
         None
     }
 
-    fn node(&self, local: u32) -> Option<(TypeId, u64, &str)> {
-        Some((
-            self.kind_of(local)?,
-            self.hash_of(local)?,
-            self.id_of(local)?,
-        ))
+    /// The type, the tag and the id of a node.
+    pub fn node(&self, local: u32) -> Option<(TypeId, Tag, &str)> {
+        let base = self.base.nodes.get(local);
+        base.or_else(|| self.in_runs(local, Nodes::get))
+            .or_else(|| {
+                self.added(local)
+                    .map(|node| (node.kind, node.tag, &*node.id))
+            })
     }
 
     fn added(&self, local: u32) -> Option<&Added> {
@@ -273,15 +264,19 @@ impl Segment {
 
     pub fn merged(&self) -> Base {
         let mut nodes = self.base.nodes.clone();
-        let text = self.added.iter().map(|node| node.id.len()).sum::<usize>();
-        let runs = self.runs.iter().map(|run| run.text().len()).sum::<usize>();
+        let text = self
+            .added
+            .iter()
+            .map(|node| long_bytes(&node.id))
+            .sum::<usize>();
+        let runs = self.runs.iter().map(|run| run.long_bytes()).sum::<usize>();
         let more = self.node_count() - nodes.len();
         nodes.reserve(more as usize, text + runs);
         for run in &self.runs {
             nodes.extend(run);
         }
         for node in &self.added {
-            nodes.push(node.kind, node.hash, &node.id);
+            nodes.push(node.kind, node.tag, &node.id);
         }
         let mut base = Base {
             nodes,
@@ -309,14 +304,14 @@ impl Segment {
         let left = taken..self.node_count();
         if left.len() < MANY {
             for local in left {
-                if let Some((kind, hash, id)) = self.node(local) {
-                    next.add_node(hash, kind, id);
+                if let Some((kind, tag, id)) = self.node(local) {
+                    next.add_node(tag, kind, id);
                 }
             }
         } else {
             let mut run = Nodes::default();
-            for (kind, hash, id) in left.filter_map(|local| self.node(local)) {
-                run.push(kind, hash, id);
+            for (kind, tag, id) in left.filter_map(|local| self.node(local)) {
+                run.push(kind, tag, id);
             }
             next.add_nodes(run);
         }

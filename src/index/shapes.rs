@@ -114,10 +114,10 @@ impl Sites {
 
     /// Notes those of a segment's base.
     pub fn note(&mut self, names: &Names, segment: usize, base: &Base) {
-        for ((kind, ..), local) in base.nodes.parts().zip(0_u32..) {
+        for ((kind, _, id), local) in base.nodes.iter().zip(0_u32..) {
             if is_site(names, kind)
                 && base.forward.groups(local).next().is_some()
-                && let Some(site) = base.nodes.id(local).and_then(SiteRef::parse)
+                && let Some(site) = SiteRef::parse(id)
             {
                 self.keep(site.role, NodeId::new(local, segment), true);
             }
