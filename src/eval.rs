@@ -27,7 +27,7 @@ mod reach;
 mod roles;
 mod value;
 
-pub use check::{check, look_ahead};
+pub use check::{Prepared, check, check_prepared, prepare};
 pub use explain::{Explanation, Node, Operator, Suggestion, explain};
 pub(crate) use judge::{Judge, Judged, judge};
 pub use list_permissions::{PermissionEntry, list_permissions};

@@ -218,20 +218,34 @@ impl Index {
         Some(NodeId::new(local, segment))
     }
 
-    /// Reads what questions about these objects will read, side by side: a processor waits for many
-    /// lines of memory at the same time where none is needed to know the next.
-    pub fn look_ahead<'a>(&self, objects: impl Iterator<Item = (TypeId, &'a str)>) {
-        let guess = |(kind, id)| {
+    /// The nodes of resources and subjects, as [`Index::node`] gives them. What questions about
+    /// them read first is read for all at once: a processor waits for many lines of memory at the
+    /// same time where none is needed to know the next.
+    pub fn pairs<'a>(
+        &self,
+        pairs: impl Iterator<Item = [(TypeId, &'a str); 2]>,
+    ) -> SmallVec<[[Option<NodeId>; 2]; 16]> {
+        let sought = |(kind, id)| {
             let hash = self.object_hash(kind, id);
-            let segment = self.segment(segment_of(hash));
-            Some((segment, segment.guess(Tag::of(hash))?))
+            let place = segment_of(hash);
+            std::hint::black_box(self.segment(place).touch_node(Tag::of(hash)));
+            (place, Tag::of(hash), kind, id)
         };
-        let nodes: SmallVec<[_; 32]> = objects.filter_map(guess).collect();
-        let touch = |(segment, local): &(&'_ Segment, u32)| segment.touch(*local);
-        let touched: SmallVec<[_; 32]> = nodes.iter().map(touch).collect();
-        let next = (nodes.iter().zip(touched))
-            .map(|((segment, _), targets)| segment.touch_targets(targets));
-        std::hint::black_box(next.fold(0, |all, one| all ^ one));
+        let sought: SmallVec<[_; 16]> = pairs.map(|pair| pair.map(sought)).collect();
+        let find = |(place, tag, kind, id)| {
+            let local = self.segment(place).find_node(tag, kind, id)?;
+            Some(NodeId::new(local, place))
+        };
+        let found: SmallVec<[_; 16]> = sought.into_iter().map(|pair| pair.map(find)).collect();
+        let resources = found.iter().filter_map(|[resource, _]| *resource);
+        let segment = |node: NodeId| self.segment(node.segment());
+        let targets: SmallVec<[_; 16]> = (resources.clone())
+            .map(|node| segment(node).touch_groups(node.local()))
+            .collect();
+        for (node, target) in resources.zip(targets) {
+            std::hint::black_box(segment(node).touch_target(target));
+        }
+        found
     }
 
     /// All nodes are below this number; not every number below it is one.

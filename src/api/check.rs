@@ -19,7 +19,7 @@ use super::proto::{self, check_service_server as server};
 use super::status::{Failure, check_failure};
 use super::{deadline, frames};
 use crate::engine::{Batch, Engine, ListRequest, ListRow, ListRows, Pack};
-use crate::eval::{PermissionEntry, Question};
+use crate::eval::{Answer, PermissionEntry, Question};
 use crate::revision::Token;
 use crate::time::Timestamp;
 
@@ -65,9 +65,10 @@ impl Checks {
         let (items, at) = questions::batch(request).map_err(Failure::from)?;
         let batch = self.engine.batch(items.len(), at, deadline).await;
         let mut batch = batch.map_err(Failure::from)?;
+        let mut items = items;
         let mut results = Vec::with_capacity(items.len());
-        for item in items {
-            results.push(self.result(&mut batch, question(&item)).await?);
+        while let Some(more) = self.results(&mut batch, &mut items).await? {
+            results.extend(more);
         }
         Ok(proto::BatchCheckResponse {
             results,
@@ -95,17 +96,12 @@ impl Checks {
         let mut batch = batch.map_err(Failure::from)?;
         let mut response = BatchResponse::of(asked.len());
         let mut items = asked.into_items();
-        loop {
-            let items: Vec<_> = items.by_ref().take(AHEAD).collect();
-            if items.is_empty() {
-                return Ok(response.end(batch.token()));
-            }
-            let questions: Vec<_> = items.iter().map(question).collect();
-            batch.look_ahead(questions.iter().flatten());
-            for question in questions {
-                response.push(&self.result(&mut batch, question).await?);
+        while let Some(results) = self.results(&mut batch, &mut items).await? {
+            for result in results {
+                response.push(&result);
             }
         }
+        Ok(response.end(batch.token()))
     }
 
     /// Lists the resources on which a subject has a permission.
@@ -147,26 +143,37 @@ impl Checks {
         Ok(rows.map_err(Failure::from)?)
     }
 
-    /// What becomes of an item: a malformed one is not asked, and fails alone.
-    async fn result(
+    /// What becomes of the next items; `None` behind the last. A malformed one is not asked, and
+    /// fails alone.
+    async fn results(
         &self,
         batch: &mut Batch<'_>,
-        question: Result<Question<'_>, Malformed>,
-    ) -> Result<batch::Result, Failure> {
-        let answer = match question {
-            Ok(question) => {
-                let answer = batch.check(&question).await.map_err(Failure::from)?;
-                answer.map_err(|error| check_failure(&error))
-            }
-            Err(malformed) => Err(malformed.into()),
+        items: &mut impl Iterator<Item = Result<Asked<'_>, Malformed>>,
+    ) -> Result<Option<Vec<batch::Result>>, Failure> {
+        let items: Vec<_> = items.take(AHEAD).collect();
+        if items.is_empty() {
+            return Ok(None);
+        }
+        let asked: Vec<Result<Question<'_>, Malformed>> = items.iter().map(question).collect();
+        let questions: Vec<Question<'_>> = asked.iter().flatten().copied().collect();
+        let answers = batch.check_all(&questions).await.map_err(Failure::from)?;
+        let mut answers = answers.into_iter();
+        let answer = |question: Result<Question<'_>, Malformed>| match question {
+            Ok(_) => Some((answers.next()?).map_err(|error| check_failure(&error))),
+            Err(malformed) => Some(Err(malformed.into())),
         };
+        let answers = asked.into_iter().filter_map(answer);
+        Ok(Some(answers.map(|answer| self.result(answer)).collect()))
+    }
+
+    fn result(&self, answer: Result<Answer, Failure>) -> batch::Result {
         let outcome = match answer {
             Ok(answer) => Outcome::Response(answers::check(answer, None, || self.engine.now())),
             Err(failure) => Outcome::Error(item_error(&failure)),
         };
-        Ok(batch::Result {
+        batch::Result {
             outcome: Some(outcome),
-        })
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Batch<'a> {
     state: Arc<State>,
     now: Timestamp,
     deadline: Option<Instant>,
-    asked: usize,
+    since_pause: usize,
 }
 
 impl Engine {
@@ -40,8 +40,9 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<(Answer, Token), EngineError> {
         let state = self.state_at(at, deadline).await?;
-        let facts = Facts::of(&state).ok_or(EngineError::NoSchema)?;
-        let answer = self.evaluate(facts, question, self.now(), deadline).await?;
+        let (facts, now) = (Facts::of(&state).ok_or(EngineError::NoSchema)?, self.now());
+        let check = |limits: &eval::Limits| eval::check(facts, question, now, limits);
+        let answer = self.evaluate(check, deadline).await?;
         self.inner.counts.question(&answer);
         Ok((answer.map_err(EngineError::Check)?, state.token()))
     }
@@ -70,7 +71,7 @@ impl Engine {
             now: self.now(),
             state,
             deadline,
-            asked: 0,
+            since_pause: 0,
         })
     }
 
@@ -86,8 +87,8 @@ impl Engine {
     ) -> Result<(Vec<Result<Answer, CheckError>>, Token), EngineError> {
         let mut batch = self.batch(questions.len(), at, deadline).await?;
         let mut answers = Vec::with_capacity(questions.len());
-        for question in questions {
-            answers.push(batch.check(question).await?);
+        for questions in questions.chunks(AT_ONCE) {
+            answers.extend(batch.check_all(questions).await?);
         }
         Ok((answers, batch.token()))
     }
@@ -96,22 +97,19 @@ impl Engine {
     /// not answered soon yields first, so that the requests that came with it need not wait.
     async fn evaluate(
         &self,
-        facts: Facts<'_>,
-        question: &Question<'_>,
-        now: Timestamp,
+        check: impl Fn(&eval::Limits) -> Result<Answer, CheckError>,
         deadline: Option<Instant>,
     ) -> Result<Result<Answer, CheckError>, EngineError> {
         let whole = self.inner.checks;
         for reads in [FEW_READS, SOME_READS] {
             let limits = self.at_most(reads);
-            match eval::check(facts, question, now, &limits) {
+            match check(&limits) {
                 Err(CheckError::TooComplex { .. }) if limits != whole => {}
                 answer => return Ok(answer),
             }
             tokio::task::yield_now().await;
         }
-        let work = || eval::check(facts, question, now, &whole);
-        self.at_length(deadline, work).await
+        self.at_length(deadline, || check(&whole)).await
     }
 
     /// The limits of what may be done where others wait for the thread.
@@ -129,36 +127,40 @@ impl Engine {
 }
 
 impl Batch<'_> {
-    /// Says what is asked next: what it is about is fetched from memory at once.
-    pub fn look_ahead<'a>(&self, questions: impl Iterator<Item = &'a Question<'a>>) {
-        if let Some(facts) = Facts::of(&self.state) {
-            eval::look_ahead(facts, questions);
-        }
-    }
-
-    /// Answers the next question; one that has no answer fails alone.
+    /// Answers the next few questions, side by side as far as they wait for memory; one that has no
+    /// answer fails alone.
     ///
     /// # Errors
     /// Where no further question can be answered in time.
-    pub async fn check(
+    pub async fn check_all(
         &mut self,
-        question: &Question<'_>,
-    ) -> Result<Result<Answer, CheckError>, EngineError> {
-        if self.asked.is_multiple_of(AT_ONCE) {
-            self.pause().await?;
-        }
-        self.asked += 1;
+        questions: &[Question<'_>],
+    ) -> Result<Vec<Result<Answer, CheckError>>, EngineError> {
+        self.pause(questions.len()).await?;
         let facts = Facts::of(&self.state).ok_or(EngineError::NoSchema)?;
-        let engine = self.engine;
-        let answer = (engine.evaluate(facts, question, self.now, self.deadline)).await?;
-        engine.inner.counts.question(&answer);
-        Ok(answer)
+        let (now, engine) = (self.now, self.engine);
+        let mut answers = Vec::with_capacity(questions.len());
+        for prepared in eval::prepare(facts, questions) {
+            let answer = match prepared {
+                Ok(prepared) => {
+                    let check = |limits: &_| eval::check_prepared(facts, &prepared, now, limits);
+                    engine.evaluate(check, self.deadline).await?
+                }
+                Err(error) => Err(error),
+            };
+            engine.inner.counts.question(&answer);
+            answers.push(answer);
+        }
+        Ok(answers)
     }
 
-    async fn pause(&self) -> Result<(), EngineError> {
-        if self.asked > 0 {
+    /// Before so many further questions.
+    async fn pause(&mut self, next: usize) -> Result<(), EngineError> {
+        if self.since_pause > 0 && self.since_pause + next > AT_ONCE {
+            self.since_pause = 0;
             tokio::task::yield_now().await;
         }
+        self.since_pause += next;
         match self.deadline.is_some_and(|end| end <= Instant::now()) {
             true => Err(EngineError::DeadlineExceeded { outcome: None }),
             false => Ok(()),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::index::{Edit, Index, NodeId};
 use crate::schema::admit::nearest;
 use crate::schema::{MemberId, RelId, Schema, TypeDef, TypeId};
@@ -28,26 +30,61 @@ pub fn check(
 ) -> Result<Answer, CheckError> {
     let Facts { schema, index, .. } = facts;
     let asked = resolve(schema, question)?;
-    check_context(schema, question.context)?;
     if question.contextual.is_empty() {
-        return evaluate(facts, question, asked, now, limits);
+        return evaluate(facts, &asked.looked_up(index), now, limits);
     }
     let index = &unite(schema, index, question.contextual)?;
-    evaluate(Facts { index, ..facts }, question, asked, now, limits)
+    let facts = Facts { index, ..facts };
+    evaluate(facts, &asked.looked_up(index), now, limits)
 }
 
-/// Fetches what several questions are about from memory, before each is answered.
-pub fn look_ahead<'a>(facts: Facts<'_>, questions: impl Iterator<Item = &'a Question<'a>>) {
-    let objects = questions.flat_map(|question| {
-        let (resource, subject) = (question.resource, question.subject);
-        [
-            (resource.kind(), resource.id()),
-            (subject.kind(), subject.id()),
-        ]
-    });
-    let names = &facts.schema.names;
-    let known = objects.filter_map(|(kind, id)| Some((names.type_id(kind)?, id)));
-    facts.index.look_ahead(known);
+/// A question by the numbers of its names and objects, good for the state it was prepared on.
+#[derive(Clone, Copy)]
+pub struct Prepared<'a> {
+    asked: Asked<'a>,
+    node: Option<NodeId>,
+    subject: Option<NodeId>,
+}
+
+/// Looks up what several questions are about, side by side, before each is answered by
+/// [`check_prepared`]. An error is that of its question alone.
+pub fn prepare<'a>(
+    facts: Facts<'a>,
+    questions: &'a [Question<'a>],
+) -> Vec<Result<Prepared<'a>, CheckError>> {
+    let Facts { schema, index, .. } = facts;
+    let asked = questions.iter().map(|question| resolve(schema, question));
+    let asked: SmallVec<[_; 16]> = asked.collect();
+    let objects = asked.iter().flatten().map(Asked::objects);
+    let mut pairs = index.pairs(objects).into_iter();
+    let prepared = |asked: Asked<'a>| {
+        let [node, subject] = pairs.next().unwrap_or_default();
+        Prepared {
+            asked,
+            node,
+            subject,
+        }
+    };
+    let mut prepared = prepared;
+    (asked.into_iter())
+        .map(|asked| asked.map(&mut prepared))
+        .collect()
+}
+
+/// As [`check`].
+///
+/// # Errors
+/// The same, but for names that the schema lacks.
+pub fn check_prepared(
+    facts: Facts<'_>,
+    prepared: &Prepared<'_>,
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<Answer, CheckError> {
+    match prepared.asked.question.contextual.is_empty() {
+        true => evaluate(facts, prepared, now, limits),
+        false => check(facts, prepared.asked.question, now, limits),
+    }
 }
 
 /// Checks the parameters of a request.
@@ -60,24 +97,48 @@ pub(super) fn check_context(schema: &Schema, context: &Context) -> Result<(), Ch
     }
 }
 
-/// The names of a question as numbers.
+/// A question, and its names as numbers.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
-    subject: &'a TypeDef,
+    question: &'a Question<'a>,
+    subject: TypeId,
     relation: RelId,
-    resource: &'a TypeDef,
+    resource: TypeId,
     member: MemberId,
 }
 
-fn resolve<'a>(schema: &'a Schema, question: &Question<'_>) -> Result<Asked<'a>, CheckError> {
+/// Resolves its names, and checks the parameters that go with it.
+fn resolve<'a>(schema: &Schema, question: &'a Question<'a>) -> Result<Asked<'a>, CheckError> {
     let resource = known_type(schema, "resource", question.resource.kind())?;
     let (subject, relation) = known_subject(schema, question.subject)?;
+    let member = known_member(schema, resource, question.permission)?;
+    check_context(schema, question.context)?;
     Ok(Asked {
-        subject,
+        question,
+        subject: subject.id,
         relation,
-        resource,
-        member: known_member(schema, resource, question.permission)?,
+        resource: resource.id,
+        member,
     })
+}
+
+impl<'a> Asked<'a> {
+    /// The resource and the subject.
+    fn objects(&self) -> [(TypeId, &'a str); 2] {
+        let Question {
+            resource, subject, ..
+        } = self.question;
+        [(self.resource, resource.id()), (self.subject, subject.id())]
+    }
+
+    fn looked_up(self, index: &Index) -> Prepared<'a> {
+        let [node, subject] = self.objects().map(|(kind, id)| index.node(kind, id));
+        Prepared {
+            asked: self,
+            node,
+            subject,
+        }
+    }
 }
 
 /// Who asks several questions, and of what.
@@ -201,32 +262,35 @@ pub(super) fn unite(schema: &Schema, index: &Index, tuples: &[Tuple]) -> Result<
 
 fn evaluate(
     facts: Facts<'_>,
-    question: &Question<'_>,
-    asked: Asked<'_>,
+    prepared: &Prepared<'_>,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Answer, CheckError> {
+    let Asked {
+        question,
+        subject,
+        relation,
+        member,
+        ..
+    } = prepared.asked;
     let ground = Ground::of(facts, now);
-    let who = who(
-        (facts.schema, facts.index),
-        asked.subject.id,
-        asked.relation,
+    let known = (facts.schema, facts.index);
+    let who = known_as(
+        known,
+        prepared.subject,
+        (subject, relation),
         question.subject,
     );
-    let node = resource_node(
-        facts.index,
-        asked.resource.id,
-        question.subject,
-        question.resource,
-    );
+    let absent = absent(question.subject, question.resource);
+    let node = prepared.node.unwrap_or(absent);
     let subject = ObjectRef::known(question.subject.kind(), question.subject.id());
     let unknown = [Some(question.resource), Some(subject)];
     let track = question.with_dependencies && question.contextual.is_empty();
-    if !track && let Some(reached) = reach(ground, who, (node, asked.member), limits.work) {
+    if !track && let Some(reached) = reach(ground, who, (node, member), limits.work) {
         return Ok(plain_answer(question, reached));
     }
     let mut machine = Machine::new(ground, who, question.context, unknown, track, limits.work);
-    answer(&mut machine, question, (node, asked.member), limits)
+    answer(&mut machine, question, (node, member), limits)
 }
 
 /// The answer to a question that rests on nothing that can be missing or end.
@@ -312,10 +376,21 @@ pub(super) fn who(
     relation: RelId,
     subject: SubjectRef<'_>,
 ) -> Who {
+    let node = index.node(kind, subject.id());
+    known_as((schema, index), node, (kind, relation), subject)
+}
+
+/// The same where its node was looked up.
+fn known_as(
+    (schema, index): (&Schema, &Index),
+    node: Option<NodeId>,
+    (kind, relation): (TypeId, RelId),
+    subject: SubjectRef<'_>,
+) -> Who {
     let plain = relation == RelId::NONE && !subject.is_wildcard();
     let stands_for_all = plain && schema.programs().admits_wildcard_of(kind);
     Who {
-        node: index.node(kind, subject.id()).unwrap_or(NO_SUBJECT),
+        node: node.unwrap_or(NO_SUBJECT),
         kind,
         relation,
         wildcard: stands_for_all.then(|| index.node(kind, "*")).flatten(),
@@ -330,9 +405,14 @@ pub(super) fn resource_node(
     subject: SubjectRef<'_>,
     resource: ObjectRef<'_>,
 ) -> NodeId {
+    let known = index.node(kind, resource.id());
+    known.unwrap_or_else(|| absent(subject, resource))
+}
+
+/// What stands in for a resource that no tuple names.
+fn absent(subject: SubjectRef<'_>, resource: ObjectRef<'_>) -> NodeId {
     let same = subject.kind() == resource.kind() && subject.id() == resource.id();
-    let absent = if same { NO_SUBJECT } else { NO_RESOURCE };
-    index.node(kind, resource.id()).unwrap_or(absent)
+    if same { NO_SUBJECT } else { NO_RESOURCE }
 }
 
 fn undecidable(

@@ -148,8 +148,9 @@ impl Side {
 
     /// Reads what a look-up in the groups of a node reads first: where the targets of one begin.
     pub fn touch(&self, local: u32) -> u32 {
-        let group = self.groups.get(self.groups(local).start);
-        group.map_or(0, |place| place.first)
+        let groups = self.groups.get(self.groups(local)).unwrap_or_default();
+        let several = groups.iter().find(|place| place.sole == SEVERAL);
+        several.map_or(0, |place| place.first)
     }
 
     /// Reads a target.

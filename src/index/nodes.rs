@@ -81,10 +81,10 @@ impl Nodes {
         }
     }
 
-    /// The first node where a search begins, which most of the time is the one that it finds.
-    pub fn guess(&self, tag: Tag) -> Option<u32> {
-        let slot = self.slots.get(home(tag, self.slots.len()))?;
-        (slot.local != VACANT).then_some(slot.local)
+    /// Reads where the search for a node begins.
+    pub fn touch(&self, tag: Tag) -> u32 {
+        let slot = self.slots.get(home(tag, self.slots.len()));
+        slot.map_or(VACANT, |slot| slot.local)
     }
 
     fn slot(&self, local: u32) -> Option<&Slot> {

@@ -107,21 +107,19 @@ impl Segment {
         self.added_by_tag.get(&tag)?.iter().find(same).copied()
     }
 
-    /// See [`Nodes::guess`].
-    pub fn guess(&self, tag: Tag) -> Option<u32> {
-        self.base.nodes.guess(tag)
+    /// Reads what a search for a node reads first.
+    pub fn touch_node(&self, tag: Tag) -> u32 {
+        self.base.nodes.touch(tag)
     }
 
-    /// Reads what questions about a node read first; gives what [`Segment::touch_targets`] takes.
-    pub fn touch(&self, local: u32) -> [u32; 2] {
-        let (forward, backward) = (&self.base.forward, &self.base.backward);
-        [forward.touch(local), backward.touch(local)]
+    /// Reads what questions about a resource read first; gives what [`Segment::touch_target`] takes.
+    pub fn touch_groups(&self, local: u32) -> u32 {
+        self.base.forward.touch(local)
     }
 
     /// Reads what they read next.
-    pub fn touch_targets(&self, [forward, backward]: [u32; 2]) -> u32 {
-        let base = &self.base;
-        base.forward.touch_target(forward) ^ base.backward.touch_target(backward)
+    pub fn touch_target(&self, place: u32) -> u32 {
+        self.base.forward.touch_target(place)
     }
 
     pub fn add_node(&mut self, tag: Tag, kind: TypeId, id: &str) -> u32 {
