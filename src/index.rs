@@ -50,7 +50,7 @@ pub const KEY_VERSION: u32 = 3;
 
 const SEGMENTS: usize = 64;
 /// A delta is merged once it has a twentieth of the tuples, within these bounds.
-const MERGE_BOUNDS: (u64, u64) = (16_384, 250_000);
+const MERGE_BOUNDS: (u64, u64) = (16_384, 125_000);
 
 /// An object (or a type's wildcard) that some tuple names, interned: its place within its
 /// segment, times 64, plus the segment.
@@ -535,7 +535,8 @@ impl Index {
 
     /// Makes a new base of one segment; slow, and meant to be run beside the writer.
     pub fn merge_segment(&self, segment: usize) -> Merged {
-        self.segment(segment).merge(segment, self.sequence)
+        let soon = self.wants_merge().is_some();
+        self.segment(segment).merge(segment, self.sequence, soon)
     }
 
     /// Takes in a new base: what landed since it was begun stays in the delta.

@@ -421,6 +421,56 @@ pub fn plan(
     Ok(into_plan(state, command, effect, key, now))
 }
 
+/// What is known of a revoke by filter before anything is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judged {
+    /// The answer: nothing is to be done.
+    Done(Written),
+    /// So many tuples match, and may be taken away.
+    Matching(u64),
+}
+
+/// Judges a revoke by filter as [`plan`] does, and makes no commits.
+///
+/// # Errors
+/// The first thing that stands against it.
+pub fn judge_revoke(
+    state: &State,
+    command: &Command,
+    (filter, limit): (&TupleFilter, u32),
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<Judged, Refusal> {
+    sizes(&command.options, limits)?;
+    let hash = keys::request_hash(command);
+    if let Some(answer) = keys::repeat(state, command, hash, now)? {
+        return Ok(Judged::Done(answer));
+    }
+    let actor = command.options.actor.as_ref();
+    let counted = tuples::count_matching(state, filter, limit, actor, now)?;
+    let Some(revoked) = counted.filter(|count| *count > 0) else {
+        let Plan { commits, answer } = plan(state, command, now, limits)?;
+        let matching = commits.iter().map(|commit| commit.changes.len() as u64);
+        return Ok(match commits.is_empty() {
+            true => Judged::Done(answer),
+            false => Judged::Matching(matching.sum()),
+        });
+    };
+    let effect = Effect {
+        revoked,
+        ..Effect::default()
+    };
+    let key = keys::to_remember(state, command, hash, &effect, now, limits)?;
+    if !command.options.dry_run {
+        return Ok(Judged::Matching(revoked));
+    }
+    let answer = into_plan(state, command, effect, key, now).answer;
+    Ok(Judged::Done(Written {
+        unchanged: false,
+        ..answer
+    }))
+}
+
 /// Numbers the commits and says what they come to.
 fn into_plan(
     state: &State,

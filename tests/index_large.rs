@@ -91,7 +91,7 @@ impl World {
 
     fn reload(&mut self) {
         let mut bytes = Vec::new();
-        self.index.write_to(&mut bytes).unwrap();
+        self.index.clone().write_to(&mut bytes).unwrap();
         self.index = Index::read_from(&mut &bytes[..]).unwrap();
     }
 

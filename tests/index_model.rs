@@ -311,7 +311,7 @@ fn check(steps: &[Step]) {
             }
             Step::Reload => {
                 let mut bytes = Vec::new();
-                index.write_to(&mut bytes).unwrap();
+                index.clone().write_to(&mut bytes).unwrap();
                 index = Index::read_from(&mut &bytes[..]).unwrap();
             }
         }
@@ -347,7 +347,7 @@ proptest! {
         let edits: Vec<_> = (0..12_u8).map(|n| ((n, n % 2, n, n % 3), Some(n % 6))).collect();
         let index = commit(&Index::new(3).with_names(names()), &mut Model::new(), &edits, 1);
         let mut bytes = Vec::new();
-        index.write_to(&mut bytes).unwrap();
+        index.clone().write_to(&mut bytes).unwrap();
         let at = at % bytes.len();
         if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
         if let Ok(index) = Index::read_from(&mut &bytes[..]) {

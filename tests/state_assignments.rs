@@ -55,7 +55,7 @@ fn begin() -> State {
 /// Through bytes and back, as a restart does it.
 fn restored(state: &State) -> State {
     let mut bytes = Vec::new();
-    state.write_to(&mut bytes).unwrap();
+    state.clone().write_to(&mut bytes).unwrap();
     State::read_from(&mut bytes.as_slice(), origin(state)).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn origin(state: &State) -> Origin {
 /// Restored from a file of before there were counts in it.
 fn uncounted(state: &State) -> State {
     let mut bytes = Vec::new();
-    state.write_to(&mut bytes).unwrap();
+    state.clone().write_to(&mut bytes).unwrap();
     let length = |at: usize| {
         let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         usize::try_from(length).unwrap()

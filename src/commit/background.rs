@@ -5,6 +5,7 @@
 //! one thread: bases that many have made lie scattered over the heaps that the system's allocator
 //! keeps for each, none of which is ever small again.
 
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc as mpsc_std};
 use std::thread::{self, JoinHandle};
@@ -17,6 +18,7 @@ use crate::index::{Index, Merged};
 use crate::revision::Revision;
 use crate::state::{Commit, State};
 use crate::store::{Position, Store, StoreError};
+use crate::time::Timestamp;
 
 use super::Message;
 
@@ -117,9 +119,10 @@ impl Background {
         }
     }
 
-    /// Starts what can be done as long as nothing is written.
+    /// Starts what can be done as long as nothing is written. Not beside a checkpoint, for which what
+    /// was merged stands in memory as it was before, too.
     pub(crate) fn tidy(&mut self, state: &State) {
-        if self.merging.is_none()
+        if self.is_idle()
             && let Some(segment) = state.index.may_merge()
         {
             self.start_merge(state.index.clone(), segment);
@@ -128,7 +131,11 @@ impl Background {
 
     /// Whether [`Background::tidy`] has something to do.
     pub(crate) fn is_untidy(&self, state: &State) -> bool {
-        self.merging.is_none() && state.index.may_merge().is_some()
+        self.is_idle() && state.index.may_merge().is_some()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.merging.is_none() && self.checkpoint.is_none()
     }
 
     /// Whether writes have outrun the merge that is under way.
@@ -186,7 +193,7 @@ impl Background {
         match self.since_checkpoint >= self.keeping.checkpoint_at_end {
             true => checkpoint(
                 &*self.store,
-                state,
+                state.clone(),
                 self.keeping,
                 (self.last_checkpoint, self.since_checkpoint),
             ),
@@ -217,8 +224,8 @@ impl Background {
         let (covered, keeping) = (self.since_checkpoint, self.keeping);
         let (at, last) = (state.revision, self.last_checkpoint);
         let work = move || {
-            let result = checkpoint(&*store, &state, keeping, (last, covered));
-            drop(state);
+            let state = Arc::unwrap_or_clone(state);
+            let result = checkpoint(&*store, state, keeping, (last, covered));
             if let Some(outbox) = outbox.upgrade() {
                 let finished = Finished::Checkpoint {
                     covered,
@@ -258,7 +265,7 @@ fn merge_all(jobs: &mpsc_std::Receiver<(Index, usize)>, outbox: &mpsc::WeakSende
 /// the checkpoint before it stands, and what the commits since count for.
 fn checkpoint(
     store: &dyn Store,
-    state: &State,
+    state: State,
     keeping: Keeping,
     (last, since): (Option<Revision>, u64),
 ) -> Result<(), StoreError> {
@@ -266,16 +273,22 @@ fn checkpoint(
         revision: state.revision,
         chain: state.chain,
     };
-    store.checkpoint(position, state.time, &mut |out| state.write_to(out))?;
-    let most = last.unwrap_or(state.revision);
+    let (end, time) = (position.revision, state.time);
+    let mut state = Some(state);
+    let mut write = |out: &mut dyn Write| match state.take() {
+        Some(state) => state.write_to(out),
+        None => Err(io::Error::other("it was written before")),
+    };
+    store.checkpoint(position, time, &mut write)?;
+    let most = last.unwrap_or(end);
     let by_count = match last {
         // The commits since the last one are as much as is to be kept, however few they are.
         Some(last) if since >= keeping.commits => last,
-        _ => Revision(state.revision.0.saturating_sub(keeping.commits)),
+        _ => Revision(end.0.saturating_sub(keeping.commits)),
     };
     let trimmed = match keeping.age {
         None => store.trim(by_count.min(most)),
-        Some(age) => last_older(store, state, age)
+        Some(age) => last_older(store, (end, time), age)
             .and_then(|by_age| store.trim(by_age.max(by_count).min(most))),
     };
     if let Err(problem) = trimmed {
@@ -287,13 +300,17 @@ fn checkpoint(
 
 /// The last commit that is older than `age`, where the log still has it; else what it starts after.
 /// Times never run back, so that halving finds it.
-fn last_older(store: &dyn Store, state: &State, age: Duration) -> Result<Revision, StoreError> {
-    let (mut before, mut end) = (store.oldest()?.0, state.revision.0 + 1);
+fn last_older(
+    store: &dyn Store,
+    (end, now): (Revision, Timestamp),
+    age: Duration,
+) -> Result<Revision, StoreError> {
+    let (mut before, mut end) = (store.oldest()?.0, end.0 + 1);
     while before + 1 < end {
         let middle = before + (end - before) / 2;
         let commits = store.read(Revision(middle - 1), 1)?;
         match commits.first() {
-            Some((commit, _)) if state.time.since(commit.time) > age => before = middle,
+            Some((commit, _)) if now.since(commit.time) > age => before = middle,
             _ => end = middle,
         }
     }

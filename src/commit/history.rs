@@ -26,7 +26,7 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 /// What old states may hold that the newest one does not, in bytes: this much, or the part of the
 /// newest state's own that [`OLD_PART`] says.
 const OLD_BYTES: u64 = 32 << 20;
-const OLD_PART: u64 = 8;
+const OLD_PART: u64 = 16;
 /// The same once they are older than [`KEPT_FOR`].
 const STALE_BYTES: u64 = 8 << 20;
 /// How often it is looked whether they are.

@@ -101,10 +101,7 @@ pub(super) fn piece(
     after: Option<ScanPosition>,
     most: usize,
 ) -> (Vec<Tuple>, Option<ScanPosition>) {
-    let live = state.rows(filter, after.as_ref()).filter(|stored| {
-        let end = stored.restriction().and_then(|r| r.expires_at);
-        end.is_none_or(|end| instant < end)
-    });
+    let live = state.live_rows(filter, after.as_ref(), instant);
     let (mut tuples, mut last) = (Vec::with_capacity(most.min(1_024)), after);
     for stored in live.take(most) {
         tuples.push(stored.to_tuple());

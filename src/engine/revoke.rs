@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::index::ScanPosition;
-use crate::plan::{self, Action, Command, Limits, Plan, RevokePart, Written};
+use crate::plan::{self, Action, Command, Judged, Limits, Plan, RevokePart, Written};
 use crate::state::State;
 use crate::time::Timestamp;
 use crate::tuple::{Tuple, TupleFilter};
@@ -34,24 +34,20 @@ impl Engine {
         let Action::RevokeMatching { filter, limit } = command.action.clone() else {
             return self.submit(command, deadline).await;
         };
-        let now = self.now();
-        let judged = judge(
-            Arc::clone(&state),
-            command.clone(),
-            now,
-            self.inner.limits.clone(),
-        );
-        let Plan { commits, answer } = judged.await?.map_err(EngineError::Refused)?;
-        if commits.is_empty() {
+        let (now, limits) = (self.now(), self.inner.limits.clone());
+        let judged = {
+            let (state, command, filter) = (Arc::clone(&state), command.clone(), filter.clone());
+            blocking(move || plan::judge_revoke(&state, &command, (&filter, limit), now, &limits))
+        };
+        let matching = match judged.await?.map_err(EngineError::Refused)? {
             // Nothing matches, or it was done before under its key, or it is a dry run. What it
             // was judged on is durable.
-            return Ok(answer);
-        }
-        let matching: usize = commits.iter().map(|commit| commit.changes.len()).sum();
+            Judged::Done(answer) => return Ok(answer),
+            Judged::Matching(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        };
         if matching <= PART && is_anchored(&filter) {
             return self.submit(command, deadline).await;
         }
-        drop(commits);
         let parts = Parts {
             left: matching,
             state,

@@ -4,6 +4,8 @@
 //! that no tuple names stay, and cost what an id costs. As it is read from a file nothing names them
 //! yet: then they go, where they are many.
 
+use std::sync::Arc;
+
 use super::NodeId;
 use super::base::Side;
 use super::group::{Granted, NodeSide};
@@ -26,7 +28,7 @@ pub(super) fn compact(bases: &mut [Base]) {
     }
     for (base, own) in bases.iter_mut().zip(&moves) {
         *base = Base {
-            nodes: nodes(&base.nodes, own),
+            nodes: Arc::new(nodes(&base.nodes, own)),
             forward: side(&base.forward, own, &moves, true),
             backward: side(&base.backward, own, &moves, false),
         };

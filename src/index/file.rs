@@ -48,11 +48,12 @@ struct Stored {
 }
 
 impl Index {
-    /// Writes all tuples and names.
+    /// Writes all tuples and names, and lets go of each segment as soon as it is written: one that
+    /// was merged meanwhile stands in memory twice no longer than it has to.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub fn write_to(mut self, out: &mut dyn Write) -> io::Result<()> {
         let [types, relations, caveats] = self.names.lists();
         let header = Header {
             seed: self.seed,
@@ -63,10 +64,11 @@ impl Index {
         };
         out.write_all(&MAGIC)?;
         write_bytes(out, &serde_json::to_vec(&header)?)?;
-        for segment in self.segments.iter() {
-            match segment.pending() {
-                0 => self.write_base(out, segment.base())?,
-                _ => self.write_base(out, &segment.merged())?,
+        let empty = Self::new(self.seed).segments;
+        for segment in Arc::unwrap_or_clone(std::mem::replace(&mut self.segments, empty)) {
+            match segment.is_merged() {
+                true => self.write_base(out, segment.base())?,
+                false => self.write_base(out, &segment.merged())?,
             }
         }
         Ok(())
@@ -292,7 +294,7 @@ fn read_base(input: &mut dyn Read) -> io::Result<Base> {
         nodes.push(*kind, Tag::of(hash), id);
     }
     Ok(Base {
-        nodes,
+        nodes: Arc::new(nodes),
         forward: read_side(input)?,
         backward: read_side(input)?,
     })

@@ -16,6 +16,11 @@ use super::nodes::{Nodes, Tag, long_bytes};
 
 /// A segment is merged at leisure where one in so many of its entries is not.
 const A_PART: u64 = 16;
+/// A merge that others wait for takes the nodes in where the new ones are one in so many: they need
+/// no place in order, and to copy all of them for few would be most of its work.
+const NODES_APART: u32 = 8;
+
+type Runs = SmallVec<[Arc<Nodes>; 4]>;
 
 /// A frozen base under a small delta.
 #[derive(Clone, Debug, Default)]
@@ -23,25 +28,31 @@ pub(super) struct Segment {
     base: Arc<Base>,
     /// Nodes that the base lacks: those of large commits, the oldest first, and behind them
     /// single ones, with the way to these by tag.
-    runs: SmallVec<[Arc<Nodes>; 4]>,
+    runs: Runs,
     added: Vector<Added>,
     added_by_tag: OrdMap<Tag, SmallVec<[u32; 1]>>,
     forward: Delta,
     backward: Delta,
     pending: u64,
+    /// How many nodes the last merge knew.
+    merged: u32,
 }
 
 /// What does not change until the next merge.
 #[derive(Debug, Default)]
 pub(super) struct Base {
-    pub nodes: Nodes,
+    pub nodes: Arc<Nodes>,
     pub forward: Side,
     pub backward: Side,
 }
 
 impl Base {
     fn bytes(&self) -> usize {
-        self.nodes.bytes() + self.forward.bytes() + self.backward.bytes()
+        self.nodes.bytes() + self.side_bytes()
+    }
+
+    fn side_bytes(&self) -> usize {
+        self.forward.bytes() + self.backward.bytes()
     }
 }
 
@@ -57,12 +68,15 @@ struct Added {
 pub struct Merged {
     pub(super) segment: usize,
     base: Base,
+    /// Nodes that are not in it.
+    runs: Runs,
     sequence: u64,
 }
 
 impl Segment {
     pub fn from_base(base: Base) -> Self {
         Self {
+            merged: base.nodes.len(),
             base: Arc::new(base),
             ..Self::default()
         }
@@ -83,9 +97,14 @@ impl Segment {
         runs.fold(self.base.nodes.len(), u32::saturating_add)
     }
 
-    /// Entries of the delta, nodes included.
+    /// Entries of the delta, and nodes that came since the last merge.
     pub fn pending(&self) -> u64 {
-        self.pending + u64::from(self.node_count() - self.base.nodes.len())
+        self.pending + u64::from(self.node_count() - self.merged)
+    }
+
+    /// Whether the base is all that there is.
+    pub fn is_merged(&self) -> bool {
+        self.pending() == 0 && self.runs.is_empty()
     }
 
     pub fn find_node(&self, tag: Tag, kind: TypeId, id: &str) -> Option<u32> {
@@ -133,22 +152,20 @@ impl Segment {
     /// Adds nodes that it lacks, behind those that it has.
     pub fn add_nodes(&mut self, nodes: Nodes) {
         self.added_by_tag = OrdMap::new();
+        let single = self.single();
+        self.added = Vector::new();
+        for nodes in [single, nodes] {
+            push_run(&mut self.runs, nodes);
+        }
+    }
+
+    /// The nodes behind those of large commits.
+    fn single(&self) -> Nodes {
         let mut single = Nodes::default();
-        for node in std::mem::take(&mut self.added) {
+        for node in &self.added {
             single.push(node.kind, node.tag, &node.id);
         }
-        for mut nodes in [single, nodes] {
-            if nodes.len() == 0 {
-                continue;
-            }
-            while let Some(before) = self.runs.last()
-                && before.len() < nodes.len() * APART
-            {
-                nodes = before.followed_by(&nodes);
-                self.runs.pop();
-            }
-            self.runs.push(Arc::new(nodes));
-        }
+        single
     }
 
     pub fn kind_of(&self, local: u32) -> Option<TypeId> {
@@ -239,29 +256,50 @@ impl Segment {
 
     /// What of it nothing else holds where another version took its place, in bytes, roughly.
     pub fn bytes_not_in(&self, newer: &Self) -> u64 {
-        let base = match Arc::ptr_eq(&self.base, &newer.base) {
+        let sides = match Arc::ptr_eq(&self.base, &newer.base) {
             true => 0,
-            false => self.bytes(),
+            false => self.base.side_bytes(),
+        };
+        let nodes = match Arc::ptr_eq(&self.base.nodes, &newer.base.nodes) {
+            true => 0,
+            false => self.base.nodes.bytes(),
         };
         let (forward, backward) = (&newer.forward, &newer.backward);
-        base + self.forward.bytes_not_in(forward) + self.backward.bytes_not_in(backward)
+        (sides + nodes) as u64
+            + self.forward.bytes_not_in(forward)
+            + self.backward.bytes_not_in(backward)
     }
 
     pub fn put_backward(&mut self, local: u32, head: Head, other: NodeId, entry: Entry) {
         self.pending += u64::from(self.backward.put(local, head, other, entry));
     }
 
-    /// Base and delta as one new base.
-    pub fn merge(&self, segment: usize, sequence: u64) -> Merged {
+    /// Base and delta as one new base; without new nodes where it is to be done `soon` and they are
+    /// few.
+    pub fn merge(&self, segment: usize, sequence: u64, soon: bool) -> Merged {
+        let nodes = &self.base.nodes;
+        let more = self.node_count() - nodes.len();
+        let (nodes, runs) = if soon && more < nodes.len() / NODES_APART {
+            let mut runs = self.runs.clone();
+            push_run(&mut runs, self.single());
+            (Arc::clone(nodes), runs)
+        } else {
+            (self.all_nodes(), Runs::new())
+        };
         Merged {
             segment,
-            base: self.merged(),
+            base: self.with_sides(nodes),
+            runs,
             sequence,
         }
     }
 
     pub fn merged(&self) -> Base {
-        let mut nodes = self.base.nodes.clone();
+        self.with_sides(self.all_nodes())
+    }
+
+    fn all_nodes(&self) -> Arc<Nodes> {
+        let mut nodes = Nodes::clone(&self.base.nodes);
         let text = self
             .added
             .iter()
@@ -276,12 +314,17 @@ impl Segment {
         for node in &self.added {
             nodes.push(node.kind, node.tag, &node.id);
         }
+        Arc::new(nodes)
+    }
+
+    /// Both directions as new ones.
+    fn with_sides(&self, nodes: Arc<Nodes>) -> Base {
         let mut base = Base {
             nodes,
             forward: Side::default(),
             backward: Side::default(),
         };
-        let (count, from) = (base.nodes.len(), &self.base);
+        let (count, from) = (self.node_count(), &self.base);
         merge_side(&mut base.forward, &from.forward, &self.forward, count, true);
         merge_side(
             &mut base.backward,
@@ -297,8 +340,10 @@ impl Segment {
 
     /// The new base under what landed since it was begun.
     pub fn rebase(&self, merged: Merged) -> Self {
-        let taken = merged.base.nodes.len();
         let mut next = Self::from_base(merged.base);
+        next.runs = merged.runs;
+        let taken = next.node_count();
+        next.merged = taken;
         let left = taken..self.node_count();
         if left.len() < MANY {
             for local in left {
@@ -319,6 +364,20 @@ impl Segment {
         next.pending = forward_count + backward_count;
         next
     }
+}
+
+/// Puts nodes behind those of a few runs, of which each is larger than what follows.
+fn push_run(runs: &mut Runs, mut nodes: Nodes) {
+    if nodes.len() == 0 {
+        return;
+    }
+    while let Some(before) = runs.last()
+        && before.len() < nodes.len() * APART
+    {
+        nodes = before.followed_by(&nodes);
+        runs.pop();
+    }
+    runs.push(Arc::new(nodes));
 }
 
 /// One direction of base and delta: what did not change is copied as it lies.

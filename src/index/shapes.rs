@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::schema::{CaveatId, Names, RelId, SubjectForm, TypeId};
 
 use super::segment::Base;
-use super::site::{SiteRef, is_site};
+use super::site::{SiteRef, has_sites, is_site};
 use super::{Index, NodeId, Restriction};
 
 /// What some tuples have in common, as far as a schema decides whether they fit.
@@ -114,6 +114,9 @@ impl Sites {
 
     /// Notes those of a segment's base.
     pub fn note(&mut self, names: &Names, segment: usize, base: &Base) {
+        if !has_sites(names) {
+            return;
+        }
         for ((kind, _, id), local) in base.nodes.iter().zip(0_u32..) {
             if is_site(names, kind)
                 && base.forward.groups(local).next().is_some()

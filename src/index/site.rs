@@ -41,7 +41,16 @@ impl<'a> SiteRef<'a> {
 
 /// Whether a type is one of sites: no schema can have such a name.
 pub(super) fn is_site(names: &Names, kind: TypeId) -> bool {
-    names.type_name(kind).ends_with('=')
+    is_generated(names.type_name(kind))
+}
+
+/// Whether some type is.
+pub(super) fn has_sites(names: &Names) -> bool {
+    names.type_names().any(is_generated)
+}
+
+fn is_generated(name: &str) -> bool {
+    name.ends_with('=')
 }
 
 /// The relation of the links to sites of a type, and from the sites on.

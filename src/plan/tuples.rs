@@ -79,10 +79,7 @@ pub(super) fn revoke_matching(
     let schema = state.schema.as_deref().ok_or(Refusal::NoSchema)?;
     known_actor(schema, actor)?;
     known_filter(schema, "filter".to_owned(), filter)?;
-    let most = match limit {
-        0 => usize::MAX,
-        _ => usize::try_from(limit).unwrap_or(usize::MAX),
-    };
+    let most = most(limit);
     let matching = state.select(filter).filter(|tuple| holds(tuple, now));
     let tuples: Vec<Tuple> = matching.take(most.saturating_add(1)).collect();
     may_revoke(state, schema, (filter, &tuples), actor, now)?;
@@ -95,7 +92,7 @@ pub(super) fn revoke_matching(
     while rest.peek().is_some() {
         changes.push(rest.by_ref().take(limits.updates.max(1)).collect());
     }
-    if !is_deletion(filter) {
+    if !is_deletion(filter) && schema.has_minimums() {
         let all: Vec<Change> = changes.concat();
         minimums(state, schema, &all)?;
     }
@@ -104,6 +101,36 @@ pub(super) fn revoke_matching(
         revoked,
         ..Effect::default()
     })
+}
+
+/// How many match, where nothing but their number can stand against their end: a trusted caller
+/// asks, no lock is held, and no `min` counts. Nothing is made of them, however many they are.
+pub(super) fn count_matching(
+    state: &State,
+    filter: &TupleFilter,
+    limit: u32,
+    actor: Option<&Subject>,
+    now: Timestamp,
+) -> Result<Option<u64>, Refusal> {
+    let schema = state.schema.as_deref().ok_or(Refusal::NoSchema)?;
+    if actor.is_some() || !state.locks.is_empty() || schema.has_minimums() {
+        return Ok(None);
+    }
+    known_filter(schema, "filter".to_owned(), filter)?;
+    let (most, live) = (most(limit), state.live_rows(filter, None, now));
+    let count = live.take(most.saturating_add(1)).count();
+    match count <= most {
+        true => Ok(Some(count as u64)),
+        false => Err(Refusal::LimitExceeded { limit }),
+    }
+}
+
+/// How many a limit lets through; 0 is none.
+fn most(limit: u32) -> usize {
+    match limit {
+        0 => usize::MAX,
+        _ => usize::try_from(limit).unwrap_or(usize::MAX),
+    }
 }
 
 /// Whether a filter selects all tuples of one resource, and nothing else: the resource is deleted,

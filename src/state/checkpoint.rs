@@ -91,15 +91,15 @@ struct SavedAnswer {
 }
 
 impl State {
-    /// Writes what [`State::read_from`] reads.
+    /// Writes what [`State::read_from`] reads, and lets go of what is written.
     ///
     /// # Errors
     /// What the writer says.
-    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub fn write_to(self, out: &mut dyn Write) -> io::Result<()> {
         let header = self.header().encode_to_vec();
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        stored::write_index(&self.index, out)
+        stored::write_index(self.index, out)
     }
 
     /// Reads what [`State::write_to`] wrote.
@@ -281,7 +281,7 @@ mod tests {
         };
         let state = State::empty(Epoch(1), 2, 3).apply(&commit).unwrap();
         let mut bytes = Vec::new();
-        state.write_to(&mut bytes).unwrap();
+        state.clone().write_to(&mut bytes).unwrap();
         let mut input = bytes.as_slice();
         let header = read_header(&mut input).unwrap();
         (state, header, input.to_vec())

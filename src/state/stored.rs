@@ -46,6 +46,19 @@ impl State {
         self.index.scan(filter, after)
     }
 
+    /// Those of them whose time is not over at `now`.
+    pub fn live_rows<'a>(
+        &'a self,
+        filter: &'a TupleFilter,
+        after: Option<&ScanPosition>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Stored<'a>> + 'a {
+        self.rows(filter, after).filter(move |stored| {
+            let end = stored.restriction().and_then(|r| r.expires_at);
+            end.is_none_or(|end| now < end)
+        })
+    }
+
     /// At most `limit` of the tuples whose time is over at `now`, the earliest first.
     pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Tuple> {
         self.index.due(now, limit)
@@ -240,7 +253,7 @@ fn put(tuple: &Tuple, names: &Names) -> Option<Op> {
     }))))
 }
 
-pub(super) fn write_index(index: &Index, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_index(index: Index, out: &mut dyn Write) -> io::Result<()> {
     index.write_to(out)
 }
 

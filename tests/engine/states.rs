@@ -260,7 +260,9 @@ async fn a_checkpoint_and_what_follows_is_the_whole_log() {
             continue;
         }
         store
-            .checkpoint(position(&state), state.time, &mut |out| state.write_to(out))
+            .checkpoint(position(&state), state.time, &mut |out| {
+                state.clone().write_to(out)
+            })
             .unwrap();
         assert_eq!(
             picture(&replayed(&store)),
