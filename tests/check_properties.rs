@@ -168,6 +168,11 @@ fn compare(seed: u64, counts: &mut BTreeMap<&'static str, u64>) -> u64 {
             .into_iter()
             .map(|end| (end, solve(&united, &round, end)))
             .collect();
+        let batch = real.ask_all(&world, &round, &all);
+        let single = all
+            .iter()
+            .map(|asked| real.ask(&world, &round, *asked, false));
+        assert!(batch.into_iter().eq(single), "a batch of world {seed}");
         for _ in 0..QUESTIONS {
             let mut asked = *dice.pick(&all);
             // Most random questions are denied for want of anything: half are chosen by answer.

@@ -104,6 +104,7 @@ async fn the_limit_is_judged_before_anything_is_revoked() {
     dry.options.dry_run = true;
     let would = engine.write(dry, None).await.unwrap();
     assert_eq!((would.revoked, would.token), (MANY, before));
+    assert!(!would.unchanged);
     assert_eq!(engine.status().token, before);
     let none = engine
         .write(revoke("doc:nobody#viewer", 0), None)

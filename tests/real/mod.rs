@@ -13,7 +13,8 @@
 use std::sync::Arc;
 
 use portcullis::eval::{
-    Answer, CheckError, Decision, Facts, Limits, Question, check, dependencies,
+    Answer, CheckError, Decision, Facts, Limits, Prepared, Question, check, check_prepared,
+    dependencies, prepare,
 };
 use portcullis::revision::Epoch;
 use portcullis::state::{Change, Commit, HeldLock, RoleRecord, State};
@@ -126,6 +127,42 @@ impl Real {
         };
         let now = instant(round.now);
         check(self.facts(), &question, now, &Limits::default())
+    }
+
+    /// Asks several questions of the round's subject at once, as a batch does.
+    #[allow(dead_code, reason = "not every test has batches")]
+    pub fn ask_all(
+        &self,
+        world: &World,
+        round: &Round,
+        asked: &[(Object, Name)],
+    ) -> Vec<Result<Answer, CheckError>> {
+        let subject: RealSubject = subject(&world.subject_text(round.subject));
+        let (context, now) = (context(&round.request), instant(round.now));
+        let object = |(resource, _): &(Object, Name)| world.object_text(*resource);
+        let resources: Vec<RealObject> = asked
+            .iter()
+            .map(|one| object(one).parse().unwrap())
+            .collect();
+        let tuples = round.contextual.iter().map(|one| tuple(world, one));
+        let contextual: Vec<_> = tuples.collect();
+        let named = resources.iter().zip(asked);
+        let questions = named.map(|(resource, (_, name))| Question {
+            subject: subject.as_ref(),
+            permission: &world.names[*name],
+            resource: resource.as_ref(),
+            context: &context,
+            contextual: &contextual,
+            with_dependencies: false,
+        });
+        let questions: Vec<_> = questions.collect();
+        let answer = |prepared: Result<Prepared<'_>, CheckError>| {
+            check_prepared(self.facts(), &prepared?, now, &Limits::default())
+        };
+        prepare(self.facts(), &questions)
+            .into_iter()
+            .map(answer)
+            .collect()
     }
 }
 
