@@ -31,6 +31,8 @@ struct World {
     model: Model,
     random: Random,
     revision: u64,
+    /// How many documents commits draw from.
+    docs: u64,
 }
 
 impl World {
@@ -44,16 +46,17 @@ impl World {
             model: Model::new(),
             random: Random::new(seed),
             revision: 0,
+            docs: MANY,
         }
     }
 
     /// A commit of so many edits, three of four of which put a tuple.
     fn commit(&mut self, count: usize) {
         self.revision += 1;
-        let random = &mut self.random;
+        let (random, docs) = (&mut self.random, self.docs);
         let edits: Vec<_> = (0..count)
             .map(|_| {
-                let key = (random.below(MANY), random.below(MANY / 10));
+                let key = (random.below(docs), random.below(MANY / 10));
                 (key, (random.below(4) > 0).then(|| random.below(5)))
             })
             .collect();
@@ -192,6 +195,38 @@ fn a_large_index_is_a_map() {
         world.reload();
         world.agree();
     }
+}
+
+/// A merge that writers wait for leaves a few new nodes where they are.
+#[test]
+fn few_new_nodes_wait_for_a_merge_at_leisure() {
+    let mut world = World::new(11);
+    world.commit(20_000);
+    world.merge(0);
+    for more in [100, 200] {
+        world.docs = MANY + more;
+        for count in [30, 30_000, 40] {
+            world.commit(count);
+        }
+        assert!(world.index.wants_merge().is_some());
+        while let Some(segment) = world.index.wants_merge() {
+            let merged = world.index.merge_segment(segment);
+            world.docs += 1;
+            world.commit(7);
+            world.index = world.index.install(merged);
+        }
+        world.agree();
+    }
+    let before = world.index.clone();
+    world.reload();
+    world.agree();
+    world.index = before;
+    while let Some(segment) = world.index.may_merge() {
+        world.index = world.index.install(world.index.merge_segment(segment));
+    }
+    world.agree();
+    world.commit(3_000);
+    world.agree();
 }
 
 /// What no tuple names any more is left behind by the next start; until then it stays.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portcullis::engine::{Engine, EngineError};
-use portcullis::plan::{Action, Assignment, Command, Operation, RoleWanted};
+use portcullis::plan::{Action, Assignment, Command, LockWanted, Operation, RoleWanted};
 use portcullis::revision::Consistency::Newest;
 use portcullis::revision::Revision;
 use portcullis::state::{Change, Commit};
@@ -115,6 +115,51 @@ async fn the_limit_is_judged_before_anything_is_revoked() {
     let one = engine.write(revoke("doc:7#viewer", 0), None).await.unwrap();
     assert_eq!(one.revoked, 125);
     assert_eq!(one.token.revision, before.revision.next());
+}
+
+/// A trusted caller too is held to them, however many match.
+#[tokio::test]
+async fn locks_and_minimums_are_judged_before_anything_is_revoked() {
+    const GUARDED: &str = "use expiration
+definition user {}
+definition team { relation member: user | team#member }
+definition doc {
+    relation viewer: user | team#member | user:*
+    relation guest: user with expiration
+    relation owner: user min 1
+    permission view = viewer + guest
+    permission own = owner
+    lock freeze { blocks view  seals  granted by own }
+}";
+    let log = store();
+    let engine = filled(&log).await;
+    engine.write(schema(GUARDED), None).await.unwrap();
+    did(&engine, &["+doc:1#owner@user:ann"]).await;
+    let before = engine.status().token;
+    let refused = engine.write(revoke("doc:", 0), None).await.unwrap_err();
+    assert!(refused.to_string().contains("doc:1#owner"), "{refused}");
+    assert_eq!(engine.status().token, before);
+    let unbounded = GUARDED.replace(" min 1", "");
+    engine.write(schema(&unbounded), None).await.unwrap();
+    let mut freeze = command(Action::Lock(LockWanted {
+        resource: "doc:99".parse().unwrap(),
+        mode: "freeze".into(),
+        exempt: Vec::new(),
+        ttl: None,
+        lock_id: Some("f".into()),
+    }));
+    freeze.options.reason = "audit".into();
+    let locked = engine.write(freeze, None).await.unwrap().token;
+    let refused = engine.write(revoke("doc:#viewer", 0), None).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("sealed"), "{refused}");
+    assert_eq!(engine.status().token, locked);
+    let lifted = command(Action::Unlock {
+        lock_id: "f".into(),
+    });
+    engine.write(lifted, None).await.unwrap();
+    let kept = engine.write(revoke("doc:#viewer", 0), None).await.unwrap();
+    assert_eq!(kept.revoked, MANY);
 }
 
 #[tokio::test]
