@@ -550,13 +550,17 @@ fn split_traits(text: &str) -> (&str, Option<CaveatRef>, Option<Timestamp>) {
     (text, None, None)
 }
 
+/// What people write for it who do not remember the word.
+const EXPIRATIONS: [&str; 5] = ["expiration", "expires", "expires_at", "expiry", "expire"];
+
 /// Whether a subject ends in what was meant as a caveat or an expiration. An id may hold brackets,
 /// but to take `bob[expiration:tomorrow]` for somebody's name would grant to nobody in silence.
 fn has_malformed_traits(subject: &str) -> bool {
     subject.ends_with(']')
         && subject.match_indices('[').any(|(at, bracket)| {
             let inner = subject.get(at + bracket.len()..).unwrap_or_default();
-            inner.starts_with("expiration:")
+            let word = inner.split_once(':').map(|(word, _)| word);
+            word.is_some_and(|word| EXPIRATIONS.contains(&word))
                 || (inner.split_once(":{")).is_some_and(|(name, _)| is_type_name(name))
         })
 }
@@ -666,5 +670,21 @@ impl FromStr for Subject {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         SubjectRef::parse(text).map(SubjectRef::to_subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant_as_an_expiration_is_nobodys_name() {
+        for tail in ["expiration:tomorrow", "expires:2030-01-31T12:00:00Z"] {
+            let text = format!("doc:a#viewer@user:bob[{tail}]");
+            let problem = text.parse::<Tuple>().map_err(|error| error.to_string());
+            assert!(problem.is_err_and(|said| said.contains("such as [expiration:")));
+        }
+        let odd = "doc:a#viewer@user:bob[1:2]".parse::<Tuple>();
+        assert!(odd.is_ok_and(|tuple| tuple.subject.id() == "bob[1:2]"));
     }
 }

@@ -54,7 +54,7 @@ impl Tuples {
 
 /// The pattern of the tuples that have as subject what a pattern has as resource, where that is
 /// all it has.
-fn turned(filter: &proto::TupleFilter) -> Option<String> {
+pub(super) fn turned(filter: &proto::TupleFilter) -> Option<String> {
     let of_resource = proto::TupleFilter {
         resource_type: filter.resource_type.clone(),
         resource_id: filter.resource_id.clone(),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::output::Output;
+use super::tuples::turned;
 use super::values::{self, Ends};
 use super::{Exit, pattern};
 use crate::api::convert::to_tuple;
@@ -174,6 +175,7 @@ impl Grant {
 
 impl Revoke {
     pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<Exit> {
+        let turned = self.matching.as_ref().and_then(turned);
         let request = proto::RevokeRequest {
             tuples: self.tuple.iter().map(to_tuple).collect(),
             filter: self.matching,
@@ -201,6 +203,11 @@ impl Revoke {
                 answer.revoked, answer.revision
             ),
         )?;
+        if let Some(turned) = turned.filter(|_| answer.revoked == 0) {
+            output.note(format_args!(
+                "no tuple is of this resource; those that name it as subject go with --matching {turned}"
+            ));
+        }
         Ok(Exit::Done)
     }
 }

@@ -168,6 +168,7 @@ fn a_fresh_server_answers_grants_and_refuses() {
         64,
         "neither [caveat]",
     );
+    server.check("revoke --matching user:bob", 0, "--matching @user:bob");
     server.check("health NoSuchService", 1, "no service \"NoSuchService\"");
     server.check("--json chekc", 64, "{\"error\":");
     server.check("check user:bob inspect environment:prod", 1, "DENIED");
