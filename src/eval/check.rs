@@ -57,7 +57,7 @@ pub fn prepare<'a>(
     let asked: SmallVec<[_; 16]> = asked.collect();
     let objects = asked.iter().flatten().map(Asked::objects);
     let mut pairs = index.pairs(objects).into_iter();
-    let prepared = |asked: Asked<'a>| {
+    let mut prepared = |asked: Asked<'a>| {
         let [node, subject] = pairs.next().unwrap_or_default();
         Prepared {
             asked,
@@ -65,7 +65,6 @@ pub fn prepare<'a>(
             subject,
         }
     };
-    let mut prepared = prepared;
     (asked.into_iter())
         .map(|asked| asked.map(&mut prepared))
         .collect()

@@ -52,6 +52,8 @@ struct Slot {
     id: [u8; SHORT],
 }
 
+const _: () = assert!(size_of::<Slot>() == 32);
+
 impl Slot {
     const VACANT: Self = Self {
         tag: Tag(0),
