@@ -51,6 +51,9 @@ const EXPIRY_APART: Duration = Duration::from_millis(50);
 
 /// After so long without a commit what is left of large ones is tidied up.
 const REST: Duration = Duration::from_millis(250);
+/// From one merge at leisure to the next: the memory that the last one let go of is given back
+/// meanwhile.
+const LEISURE: Duration = Duration::from_millis(150);
 
 /// What became of a write that has no other answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +231,7 @@ struct Writer {
     background: Background,
     last_expiry: Option<Instant>,
     last_commit: Instant,
+    last_tidied: Option<Instant>,
     closing: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
 
@@ -272,6 +276,7 @@ impl Writer {
             long: VecDeque::new(),
             last_expiry: None,
             last_commit: Instant::now(),
+            last_tidied: None,
             closing: None,
         }
     }
@@ -289,7 +294,8 @@ impl Writer {
                 self.reshape(state);
             }
             self.background.look_after(&self.state);
-            if self.last_commit.elapsed() >= REST {
+            if self.until_rest().is_some_and(|wait| wait.is_zero()) {
+                self.last_tidied = Some(Instant::now());
                 self.background.tidy(&self.state);
             }
         }
@@ -504,9 +510,12 @@ impl Writer {
 
     /// How long until nothing was written for a while, where there is something to tidy then.
     fn until_rest(&self) -> Option<Duration> {
-        let untidy = self.background.is_untidy(&self.state);
         let left = REST.saturating_sub(self.last_commit.elapsed());
-        untidy.then_some(left.max(Duration::from_millis(1)))
+        let apart = self.last_tidied.map_or(Duration::ZERO, |last| {
+            LEISURE.saturating_sub(last.elapsed())
+        });
+        let untidy = self.background.is_untidy(&self.state);
+        untidy.then_some(left.max(apart))
     }
 
     fn end(mut self) {
