@@ -294,9 +294,8 @@ impl Writer {
                 self.reshape(state);
             }
             self.background.look_after(&self.state);
-            if self.until_rest().is_some_and(|wait| wait.is_zero()) {
+            if self.until_leisure().is_zero() && self.background.tidy(&self.state) {
                 self.last_tidied = Some(Instant::now());
-                self.background.tidy(&self.state);
             }
         }
         self.end();
@@ -510,12 +509,17 @@ impl Writer {
 
     /// How long until nothing was written for a while, where there is something to tidy then.
     fn until_rest(&self) -> Option<Duration> {
+        let untidy = self.background.is_untidy(&self.state);
+        untidy.then_some(self.until_leisure())
+    }
+
+    /// How long until it may be tidied.
+    fn until_leisure(&self) -> Duration {
         let left = REST.saturating_sub(self.last_commit.elapsed());
         let apart = self.last_tidied.map_or(Duration::ZERO, |last| {
             LEISURE.saturating_sub(last.elapsed())
         });
-        let untidy = self.background.is_untidy(&self.state);
-        untidy.then_some(left.max(apart))
+        left.max(apart)
     }
 
     fn end(mut self) {

@@ -421,23 +421,23 @@ pub fn plan(
     Ok(into_plan(state, command, effect, key, now))
 }
 
-/// What is known of a revoke by filter before anything is done.
+/// What is known of a command that is done in parts, before anything is done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judged {
     /// The answer: nothing is to be done.
     Done(Written),
-    /// So many tuples match, and may be taken away.
-    Matching(u64),
+    /// So many changes, and nothing stands against them.
+    Changes(u64),
 }
 
-/// Judges a revoke by filter as [`plan`] does, and makes no commits.
+/// Judges a command as [`plan`] does; a revoke by filter without making its changes, where nothing
+/// but their number can stand against it.
 ///
 /// # Errors
 /// The first thing that stands against it.
-pub fn judge_revoke(
+pub fn judge(
     state: &State,
     command: &Command,
-    (filter, limit): (&TupleFilter, u32),
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Judged, Refusal> {
@@ -447,13 +447,18 @@ pub fn judge_revoke(
         return Ok(Judged::Done(answer));
     }
     let actor = command.options.actor.as_ref();
-    let counted = tuples::count_matching(state, filter, limit, actor, now)?;
+    let counted = match &command.action {
+        Action::RevokeMatching { filter, limit } => {
+            tuples::count_matching(state, filter, *limit, actor, now)?
+        }
+        _ => None,
+    };
     let Some(revoked) = counted.filter(|count| *count > 0) else {
         let Plan { commits, answer } = plan(state, command, now, limits)?;
-        let matching = commits.iter().map(|commit| commit.changes.len() as u64);
+        let changes = commits.iter().map(|commit| commit.changes.len() as u64);
         return Ok(match commits.is_empty() {
             true => Judged::Done(answer),
-            false => Judged::Matching(matching.sum()),
+            false => Judged::Changes(changes.sum()),
         });
     };
     let effect = Effect {
@@ -462,7 +467,7 @@ pub fn judge_revoke(
     };
     let key = keys::to_remember(state, command, hash, &effect, now, limits)?;
     if !command.options.dry_run {
-        return Ok(Judged::Matching(revoked));
+        return Ok(Judged::Changes(revoked));
     }
     let answer = into_plan(state, command, effect, key, now).answer;
     Ok(Judged::Done(Written {

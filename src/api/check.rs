@@ -62,10 +62,9 @@ impl Checks {
         request: proto::BatchCheckRequest,
         deadline: Option<Instant>,
     ) -> Result<proto::BatchCheckResponse, Status> {
-        let (items, at) = questions::batch(request).map_err(Failure::from)?;
+        let (mut items, at) = questions::batch(request).map_err(Failure::from)?;
         let batch = self.engine.batch(items.len(), at, deadline).await;
         let mut batch = batch.map_err(Failure::from)?;
-        let mut items = items;
         let mut results = Vec::with_capacity(items.len());
         while let Some(more) = self.results(&mut batch, &mut items).await? {
             results.extend(more);

@@ -120,13 +120,13 @@ impl Background {
     }
 
     /// Starts what can be done as long as nothing is written. Not beside a checkpoint, for which what
-    /// was merged stands in memory as it was before, too.
-    pub(crate) fn tidy(&mut self, state: &State) {
-        if self.is_idle()
-            && let Some(segment) = state.index.may_merge()
-        {
+    /// was merged stands in memory as it was before, too. Says whether there was something.
+    pub(crate) fn tidy(&mut self, state: &State) -> bool {
+        let segment = self.is_idle().then(|| state.index.may_merge()).flatten();
+        if let Some(segment) = segment {
             self.start_merge(state.index.clone(), segment);
         }
+        segment.is_some()
     }
 
     /// Whether [`Background::tidy`] has something to do.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::index::ScanPosition;
-use crate::plan::{self, Action, Command, Judged, Limits, Plan, RevokePart, Written};
+use crate::plan::{self, Action, Command, Judged, RevokePart, Written};
 use crate::state::State;
 use crate::time::Timestamp;
 use crate::tuple::{Tuple, TupleFilter};
@@ -34,16 +34,12 @@ impl Engine {
         let Action::RevokeMatching { filter, limit } = command.action.clone() else {
             return self.submit(command, deadline).await;
         };
-        let (now, limits) = (self.now(), self.inner.limits.clone());
-        let judged = {
-            let (state, command, filter) = (Arc::clone(&state), command.clone(), filter.clone());
-            blocking(move || plan::judge_revoke(&state, &command, (&filter, limit), now, &limits))
-        };
-        let matching = match judged.await?.map_err(EngineError::Refused)? {
+        let now = self.now();
+        let matching = match self.judged(&state, &command, now).await? {
             // Nothing matches, or it was done before under its key, or it is a dry run. What it
             // was judged on is durable.
             Judged::Done(answer) => return Ok(answer),
-            Judged::Matching(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            Judged::Changes(count) => usize::try_from(count).unwrap_or(usize::MAX),
         };
         if matching <= PART && is_anchored(&filter) {
             return self.submit(command, deadline).await;
@@ -56,6 +52,19 @@ impl Engine {
             after: None,
         };
         self.revoke_in_parts(&command, limit, parts, deadline).await
+    }
+
+    /// Judges a command beside the writer.
+    pub(super) async fn judged(
+        &self,
+        state: &Arc<State>,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<Judged, EngineError> {
+        let (state, command) = (Arc::clone(state), command.clone());
+        let limits = self.inner.limits.clone();
+        let judged = blocking(move || plan::judge(&state, &command, now, &limits));
+        judged.await?.map_err(EngineError::Refused)
     }
 
     async fn revoke_in_parts(
@@ -107,13 +116,11 @@ impl Engine {
         if state.tuple_count() <= PART as u64 {
             return self.submit(command, deadline).await;
         }
-        let limits = self.inner.limits.clone();
-        let judged = judge(state, command.clone(), self.now(), limits);
-        let Plan { commits, answer } = judged.await?.map_err(EngineError::Refused)?;
-        if commits.is_empty() {
+        let mut left = match self.judged(&state, &command, self.now()).await? {
             // It was done before under its key, or is a dry run.
-            return Ok(answer);
-        }
+            Judged::Done(answer) => return Ok(answer),
+            Judged::Changes(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        };
         let part = Command {
             action: Action::EmptyRole {
                 role: role.clone(),
@@ -121,8 +128,6 @@ impl Engine {
             },
             ..command.clone()
         };
-        let mut left: usize = commits.iter().map(|commit| commit.changes.len()).sum();
-        drop(commits);
         let mut before: Option<Written> = None;
         loop {
             let last = left <= PART;
@@ -156,16 +161,6 @@ fn in_part(done: Option<Written>, cause: EngineError) -> EngineError {
 fn is_anchored(filter: &TupleFilter) -> bool {
     let resource = filter.resource_type.is_some() && filter.resource_id.is_some();
     resource || (filter.subject_type.is_some() && filter.subject_id.is_some())
-}
-
-/// Plans a command beside the writer.
-pub(super) async fn judge(
-    state: Arc<State>,
-    command: Command,
-    now: Timestamp,
-    limits: Limits,
-) -> Result<Result<Plan, plan::Refusal>, EngineError> {
-    blocking(move || plan::plan(&state, &command, now, &limits)).await
 }
 
 /// What is left of a search: by its filter in the state in which it was judged.

@@ -3,9 +3,8 @@
 
 use std::time::Instant;
 
-use crate::plan::{Command, Written};
+use crate::plan::{Command, Judged, Written};
 
-use super::revoke::judge;
 use super::{Engine, EngineError};
 
 impl Engine {
@@ -16,16 +15,9 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<Written, EngineError> {
         let state = self.newest();
-        let judged = judge(
-            state,
-            command.clone(),
-            self.now(),
-            self.inner.limits.clone(),
-        );
-        let plan = judged.await?.map_err(EngineError::Refused)?;
-        if command.options.dry_run {
-            return Ok(plan.answer);
+        match self.judged(&state, &command, self.now()).await? {
+            Judged::Done(answer) if command.options.dry_run => Ok(answer),
+            _ => self.submit(command, deadline).await,
         }
-        self.submit(command, deadline).await
     }
 }
